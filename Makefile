@@ -1,0 +1,54 @@
+# yaosu (药溯). `make help` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED ?= 0
+DATA ?= yaosu-data
+
+.PHONY: help build engine demo up test check generate rule fuzz vuln clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
+
+engine: node_modules/.package-lock.json ## install the embedded ClickHouse (npm)
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+build: ## build bin/yaosu
+	go build -trimpath -o bin/yaosu ./cmd/yaosu
+
+demo: engine build ## start everything, feed it a town of scans, print the suspects
+	./deploy/demo.sh
+
+up: engine build ## run the whole system on this machine, data in $(DATA)
+	./bin/yaosu up --data $(DATA)
+
+test: engine ## run all tests against the real engines
+	./deploy/test.sh
+
+check: ## vet, staticcheck, format, generated files, tidy
+	go vet ./...
+	go tool staticcheck ./...
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	go mod tidy -diff
+	go test -count=1 -run 'TestSchemaSQLIsTheSumOfTheMigrations' ./schema
+
+generate: engine ## rebuild schema/schema.sql from the migrations
+	YAOSU_GENERATE=1 go test -count=1 -run 'TestSchemaSQLIsTheSumOfTheMigrations' ./schema
+
+rule: ## make rule NAME=x starts a new detector
+	@./detect/new-rule.sh "$(NAME)"
+
+fuzz: engine ## fuzz what outsiders send, a minute each
+	for target in FuzzClassify FuzzDecodeJSON FuzzEvents FuzzScrubPerson FuzzReadCSV; do \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s ./schema; done
+
+vuln: ## look for known faults in what we depend on (asks a database on the network)
+	go tool govulncheck ./...
+
+clean: ## remove what make built
+	rm -rf bin node_modules
