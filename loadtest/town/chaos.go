@@ -1,0 +1,309 @@
+package town
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"yaosu/schema"
+)
+
+// Chaos makes n or a few more events without any sense: few codes, few shops,
+// few moments, so that everything meets everything. Two readers of the same
+// words must still agree on it. Nothing is planted.
+//
+// One thing is kept out, as no order is defined for it: two events of one org
+// with one event_id and one time, but other content.
+func Chaos(seed uint64, n int) []schema.Scan {
+	c := &chaos{Rand: rand.New(rand.NewPCG(seed, 0xc4a05)), known: map[string]int{}}
+	for len(c.events) < n {
+		switch k := c.IntN(100); {
+		case k < 8 && len(c.events) > 0:
+			c.again()
+		case k == 8 && n > 100:
+			c.rush()
+		case k == 9 && n > 150 && !c.usual:
+			c.history()
+		case k < 15:
+			c.cycles()
+		default:
+			c.event()
+		}
+	}
+	return c.events
+}
+
+// ChaosReference is what is known about the shops and products of Chaos.
+func ChaosReference() Reference {
+	return Reference{
+		"orgs": {
+			{"org", "name", "region", "type", "level", "lat", "lon", "status", "status_from", "status_to"},
+			{"A", "甲", "110105", "pharmacy", "1", "39.92", "116.44", "active", "2024-01-01", ""},
+			{"B", "乙", "110105", "village", "1", "40.30", "116.44", "active", "2024-01-01", ""},  // 42 km north of A
+			{"C", "丙", "110105", "hospital", "2", "40.60", "116.44", "active", "2024-01-01", ""}, // 76 km north of A
+			{"D", "丁", "310115", "clinic", "1", "", "", "active", "2024-01-01", ""},
+		},
+		"drugs": {
+			{"product", "drug", "name", "generic", "pack_units", "pack_level", "max_price", "max_days", "trace_exempt"},
+			{"8100001", "X1", "一", "一", "10", "1", "50", "30", "0"},
+			{"8200002", "X1", "一箱", "一", "5", "2", "", "30", "0"},
+			{"8300003", "X2", "二", "二", "", "1", "20", "30", "0"},
+			{"06924561884074", "X3", "三", "三", "28", "1", "90", "30", "0"},
+		},
+		"persons":   {{"person", "region", "household", "died_on"}},
+		"inpatient": {{"person", "org", "admitted", "discharged"}},
+		"regions":   {{"region", "name", "lat", "lon"}, {"110105", "朝阳", "39.92", "116.44"}, {"310115", "浦东", "31.22", "121.54"}},
+		"packs":     {{"parent", "child"}, {"82000020000000000001", "81000010000000000001"}},
+	}
+}
+
+type chaos struct {
+	*rand.Rand
+	events []schema.Scan
+	known  map[string]int // org, event_id and time to the event that has them
+	ids    int
+	usual  bool // history was told
+}
+
+// codes are boxes of known and unknown products, a carton, one box in several
+// renderings, a maker's own code, and what is no item code.
+var codes = [...]string{
+	"81000010000000000001",
+	"81000010000000000001", // twice, so that it comes more often
+	"81000010000000000002",
+	"83000030000000000001",
+	"89999990000000000001",
+	"82000020000000000001",
+	"010692456188407421SN1",
+	"]d20106924561884074172812312110SN1\x1d10L",
+	"(01)06924561884074(21)SN1(10)L1",
+	"OWN-2026-0000-0001",
+	"99999999999999999999",
+	"6924561884074",
+	"无",
+}
+
+// moment is one of few: spans between any two are often zero, just the
+// windows' lengths, or a second to either side.
+func (c *chaos) moment() time.Time {
+	day := [...]int{0, 0, 1, 1, 2, 3, 4, 7, 30, 60, 61}[c.IntN(11)]
+	minute := [...]int{0, 0, 5, 29, 30, 31, 120, 600, 1430}[c.IntN(9)]
+	second := [...]int{0, 0, 0, 1, 59}[c.IntN(5)]
+	return opening.AddDate(0, 0, day).Add(time.Duration(minute)*time.Minute + time.Duration(second)*time.Second)
+}
+
+func (c *chaos) org() (org, region string) {
+	k := c.IntN(4)
+	return "ABCD"[k : k+1], [...]string{"110105", "110105", "110105", "310115"}[k]
+}
+
+// maybe is a name out of few, or none.
+func (c *chaos) maybe(prefix string, few int) string {
+	if n := c.IntN(few + 1); n > 0 {
+		return fmt.Sprint(prefix, n)
+	}
+	return ""
+}
+
+func (c *chaos) event() {
+	e := schema.Scan{Kind: c.kind(), Time: c.moment()}
+	e.Org, e.Region = c.org()
+	e.Drug = c.maybe("X", 3)
+	switch c.IntN(4) {
+	case 0:
+		e.Sent = e.Time
+	case 1:
+		e.Sent = e.Time.Add([...]time.Duration{time.Second, time.Hour, 48 * time.Hour}[c.IntN(3)])
+	}
+	switch e.Kind {
+	case schema.Void:
+		c.void(&e)
+	case schema.Sale, schema.SaleReturn:
+		c.counter(&e)
+	default:
+		e.Lot = c.maybe("L", 2)
+		if c.IntN(3) > 0 {
+			e.Codes = c.some()
+		}
+		c.quantity(&e)
+	}
+	if e.Kind != schema.Void {
+		e.BatchNo = c.maybe("B", 3)
+	}
+	c.add(e)
+}
+
+func (c *chaos) kind() schema.Kind {
+	switch k := c.IntN(100); {
+	case k < 60:
+		return schema.Sale
+	case k < 78:
+		return schema.SaleReturn
+	case k < 88:
+		return schema.Void
+	default:
+		return schema.Kinds[2+c.IntN(5)]
+	}
+}
+
+// void names something by one to three of the fields, which need not exist.
+func (c *chaos) void(e *schema.Scan) {
+	e.Drug = ""
+	switch c.IntN(6) {
+	case 0:
+		e.Settlement = fmt.Sprint("S", 1+c.IntN(6))
+	case 1:
+		e.BatchNo = fmt.Sprint("B", 1+c.IntN(3))
+	case 2:
+		e.Settlement, e.Reverses = c.maybe("S", 6), c.named(e.Org)
+	default:
+		e.Reverses = c.named(e.Org)
+	}
+	switch c.IntN(4) {
+	case 0:
+		e.VoidKinds = []schema.Kind{schema.SaleReturn}
+	case 1:
+		e.VoidKinds = []schema.Kind{schema.Sale, schema.SaleReturn, schema.StockIn}
+	}
+}
+
+// counter fills in a sale or a return.
+func (c *chaos) counter(e *schema.Scan) {
+	e.Codes = c.some()
+	e.Settlement = c.maybe("S", 6)
+	e.Pay = [...]string{"", schema.PayInsured, schema.PayInsured, schema.PaySelf}[c.IntN(4)]
+	e.Person = c.maybe("P", 4)
+	e.Device = c.maybe("POS", 2)
+	e.Lot = c.maybe("L", 2)
+	e.Split = c.IntN(3) == 0
+	c.quantity(e)
+	if c.IntN(2) == 0 {
+		e.Price = schema.Whole(int64(10 + c.IntN(90)))
+	}
+	if c.IntN(2) == 0 {
+		e.Days = schema.Whole(int64(1 + c.IntN(40)))
+	}
+	if c.IntN(3) == 0 {
+		e.FundPay = schema.Whole(int64(c.IntN(60)))
+	}
+	if e.Kind == schema.SaleReturn && c.IntN(2) == 0 {
+		e.Reverses = c.named(e.Org)
+	}
+}
+
+func (c *chaos) quantity(e *schema.Scan) {
+	if n := c.IntN(7); n > 0 {
+		e.Quantity = schema.Whole([...]int64{1, 2, 3, 5, 9, 10}[n-1])
+	}
+}
+
+// some is one to four codes, now and then one twice.
+func (c *chaos) some() []string {
+	var some []string
+	for range 1 + c.IntN(8)/4 + c.IntN(10)/8 + c.IntN(10)/9 {
+		some = append(some, codes[c.IntN(len(codes))])
+	}
+	return some
+}
+
+// named is the id of an event of the org, or of no event.
+func (c *chaos) named(org string) string {
+	for range 8 {
+		if len(c.events) == 0 {
+			break
+		}
+		e := c.events[c.IntN(len(c.events))]
+		if e.Org == org && (e.Kind == schema.Sale || c.IntN(4) == 0) {
+			return e.EventID
+		}
+	}
+	return fmt.Sprint("E", 900+c.IntN(9))
+}
+
+// again sends an event once more: as it was, with its defaults written out,
+// or as a conflict, with one thing changed.
+func (c *chaos) again() {
+	e := c.events[c.IntN(len(c.events))]
+	switch c.IntN(4) {
+	case 0:
+		if e.Sent.IsZero() {
+			e.Sent = e.Time
+		}
+	case 1:
+		// Another channel: other id, other time, the same settlement.
+		e.EventID = ""
+		e.Time = e.Time.Add([...]time.Duration{0, time.Second, -time.Minute}[c.IntN(3)])
+	case 2:
+		e.Time = e.Time.Add(7 * time.Second)
+	}
+	c.add(e)
+}
+
+// rush is many cards at one device within minutes.
+func (c *chaos) rush() {
+	t := c.moment()
+	device := c.maybe("POS", 2)
+	org, region := c.org()
+	if c.usual && c.IntN(4) > 0 {
+		org, region, device = "A", "110105", "POS1"
+	}
+	for i := range 7 + c.IntN(8) {
+		t = t.Add(time.Duration(c.IntN(40)) * time.Second)
+		c.add(schema.Scan{
+			Kind: schema.Sale, Time: t, Org: org, Region: region, Device: device, Drug: "X2", Pay: schema.PayInsured,
+			Person: fmt.Sprint("Q", i), Codes: []string{fmt.Sprintf("8300003%013d", 1000+c.IntN(100000))},
+		})
+	}
+}
+
+// history says what is usual at one device: about as many slots as it takes to
+// say so, on dates some of which see a rush.
+func (c *chaos) history() {
+	c.usual = true
+	for slot := range 18 + c.IntN(5) {
+		start := opening.AddDate(0, 0, slot/8).Add(time.Duration(16*60+slot*5) * time.Minute)
+		for i := range 1 + c.IntN(4) {
+			c.add(schema.Scan{
+				Kind: schema.Sale, Time: start.Add(time.Duration(c.IntN(300)) * time.Second), Org: "A", Region: "110105", Device: "POS1", Drug: "X2", Pay: schema.PayInsured,
+				Person: fmt.Sprint("Q", i), Codes: []string{fmt.Sprintf("8300003%013d", 1000+c.IntN(100000))},
+			})
+		}
+	}
+}
+
+// cycles is one drug sold to one person and returned, now and then in time.
+func (c *chaos) cycles() {
+	org, region := c.org()
+	person := c.maybe("R", 3)
+	for range 1 + c.IntN(3) {
+		sale := schema.Scan{Kind: schema.Sale, Time: c.moment(), Org: org, Region: region, Drug: c.maybe("X", 1), Pay: schema.PayInsured, Person: person, Settlement: c.maybe("S", 6), Codes: c.some()}
+		sale = c.add(sale)
+		back := schema.Scan{Kind: schema.SaleReturn, Org: org, Region: region, Drug: sale.Drug, Pay: schema.PayInsured, Person: person, Codes: sale.Codes}
+		back.Time = sale.Time.Add([...]time.Duration{0, 10 * time.Minute, 30 * time.Minute, 30*time.Minute + time.Second, -time.Minute}[c.IntN(5)])
+		if c.IntN(2) == 0 {
+			back.Reverses = sale.EventID
+		}
+		c.add(back)
+	}
+}
+
+// add gives an event without id the next one, out of order, and keeps it
+// unless its place is taken by another content.
+func (c *chaos) add(e schema.Scan) schema.Scan {
+	if e.EventID == "" {
+		c.ids++
+		e.EventID = fmt.Sprintf("E%d-%d", c.IntN(10), c.ids)
+	}
+	key := e.Org + " " + e.EventID + " " + e.Time.String()
+	if first, taken := c.known[key]; taken {
+		again := c.events[first]
+		if again.Sent.IsZero() && e.Sent.Equal(e.Time) {
+			again.Sent = again.Time
+		}
+		e = again
+	} else {
+		c.known[key] = len(c.events)
+	}
+	c.events = append(c.events, e)
+	return e
+}

@@ -1,0 +1,199 @@
+package town
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"yaosu/schema"
+)
+
+// Town is a made-up population and what happened in it.
+type Town struct {
+	Events    []schema.Scan // in order of arrival, which is not that of time
+	Reference Reference
+	Planted   map[string][]string // detector id to sorted entity ids
+}
+
+// Reference is reference data by kind: rows of fields, the header first.
+type Reference map[string][][]string
+
+// Size says how much of everything there is.
+type Size struct {
+	Counties int // 2 to 10
+	Persons  int // a county; at least 40, for the queues
+	Receipts int // ordinary ones, a county
+	Days     int // of trade after the shelves were filled; at least 70
+	Plants   int // cases a detector
+	Queues   int // shared devices with a queue every morning, of each sort
+}
+
+// Usual is a town of some ten thousand events.
+func Usual() Size {
+	return Size{Counties: 8, Persons: 120, Receipts: 420, Days: 75, Plants: 4, Queues: 3}
+}
+
+// Tiny is a town of about a thousand events with one of everything.
+func Tiny() Size {
+	return Size{Counties: 3, Persons: 40, Receipts: 60, Days: 70, Plants: 1, Queues: 1}
+}
+
+// Make makes up the town of a seed.
+func Make(seed uint64, size Size) Town {
+	size.Counties = min(max(size.Counties, 2), len(counties))
+	size.Persons = max(size.Persons, 40)
+	size.Days = max(size.Days, 70)
+	l := &life{
+		Rand:    rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
+		size:    size,
+		planted: map[string]map[string]bool{},
+	}
+	l.found()
+	l.trade()
+	l.plant()
+	return l.town()
+}
+
+// Write puts the town into dir: events.ndjson, a CSV for each kind of
+// reference data, and expected.json, which is Planted.
+func (t Town) Write(dir string) error {
+	var lines []byte
+	for i := range t.Events {
+		lines = append(t.Events[i].AppendJSON(lines), '\n')
+	}
+	if err := os.WriteFile(filepath.Join(dir, "events.ndjson"), lines, 0o644); err != nil {
+		return fmt.Errorf("write %d events: %w", len(t.Events), err)
+	}
+	if err := t.Reference.Write(dir); err != nil {
+		return err
+	}
+	expected, err := json.MarshalIndent(t.Planted, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode what was planted: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "expected.json"), append(expected, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write what was planted: %w", err)
+	}
+	return nil
+}
+
+// Write puts one CSV for each kind into dir.
+func (r Reference) Write(dir string) error {
+	for kind, rows := range r {
+		if err := writeCSV(filepath.Join(dir, kind+".csv"), rows); err != nil {
+			return fmt.Errorf("write %s: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+func writeCSV(path string, rows [][]string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := csv.NewWriter(f).WriteAll(rows); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// life is a town in the making.
+type life struct {
+	*rand.Rand
+	size     Size
+	shops    []*shop
+	drugs    []*drug
+	persons  []person
+	packs    [][]string
+	arrivals []arrival
+	planted  map[string]map[string]bool
+	serials  int
+}
+
+// arrival is an event and when it reached the stream.
+type arrival struct {
+	at   time.Time
+	scan schema.Scan
+}
+
+// opening is the day on which the shelves were filled.
+var opening = time.Date(2026, 3, 1, 0, 0, 0, 0, schema.Shanghai)
+
+// shelved is how long before a sale goods may have come in.
+const shelved = 20 // days
+
+// at is a moment of trade: day 0 is the first on which things are sold.
+func at(day, hour, minute, second int) time.Time {
+	return opening.AddDate(0, 0, shelved+day).Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute + time.Duration(second)*time.Second)
+}
+
+// sometime is a moment in shop hours of a day between two.
+func (l *life) sometime(from, to int) time.Time {
+	return at(from+l.IntN(to-from+1), 8+l.IntN(10), l.IntN(60), l.IntN(60))
+}
+
+// minutes is a span of between a and b minutes.
+func (l *life) minutes(a, b int) time.Duration {
+	return time.Duration(a*60+l.IntN((b-a)*60+1)) * time.Second
+}
+
+// emit lets an event happen and arrive, seldom late and sometimes again.
+// Event ids count up within an org, so that two orgs use the same ones.
+func (l *life) emit(s *shop, e schema.Scan) schema.Scan {
+	e = s.number(e)
+	reached := e.Sent
+	switch {
+	case !reached.IsZero():
+	case l.IntN(10) == 0:
+		e.Sent = e.Time.Add(l.minutes(0, 2))
+		reached = e.Sent
+	default:
+		reached = e.Time
+	}
+	l.arrive(e, reached)
+	if l.IntN(40) == 0 {
+		// A lost acknowledgement: the spool sends it again, days later.
+		l.arrive(e, reached.Add(l.minutes(5, 3*24*60)))
+	}
+	return e
+}
+
+// emitLate is emit for a sender that was off line for days. Nothing that is
+// voided may be sent late, or the void would not reach it.
+func (l *life) emitLate(s *shop, e schema.Scan) schema.Scan {
+	e.Sent = e.Time.Add(l.minutes(24*60, 4*24*60))
+	return l.emit(s, e)
+}
+
+func (l *life) arrive(e schema.Scan, t time.Time) {
+	l.arrivals = append(l.arrivals, arrival{at: t.Add(time.Duration(l.IntN(3000)) * time.Millisecond), scan: e})
+}
+
+func (l *life) find(detector, entity string) {
+	if l.planted[detector] == nil {
+		l.planted[detector] = map[string]bool{}
+	}
+	l.planted[detector][entity] = true
+}
+
+func (l *life) town() Town {
+	t := Town{Reference: l.reference(), Planted: map[string][]string{}}
+	slices.SortStableFunc(l.arrivals, func(a, b arrival) int { return a.at.Compare(b.at) })
+	for _, a := range l.arrivals {
+		t.Events = append(t.Events, a.scan)
+	}
+	for detector, entities := range l.planted {
+		for e := range entities {
+			t.Planted[detector] = append(t.Planted[detector], e)
+		}
+		slices.Sort(t.Planted[detector])
+	}
+	return t
+}

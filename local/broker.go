@@ -1,0 +1,164 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// BrokerConfig says how to run the NATS server inside this process.
+type BrokerConfig struct {
+	// Dir gets the JetStream files, in nats/. Made when missing. The streams may
+	// fill three quarters of what was free on that disk at the start (the server's
+	// own default); publishers are refused beyond that, nothing is dropped.
+	Dir string
+
+	// Port is on 127.0.0.1; 0 or -1 takes a free one.
+	Port int
+
+	// SyncAlways has the disk confirm every write before it is acknowledged, so that
+	// a power cut loses nothing; publishing gets many times slower. Without it the
+	// files are synced every two minutes: a killed process loses nothing, a machine
+	// without power may lose what was acknowledged since. Default false.
+	SyncAlways bool
+
+	// MaxPayload is the largest message, in bytes. Default 8 MiB.
+	MaxPayload int32
+
+	// Log gets the server's errors and warnings, and its notices at level debug.
+	// Default: nowhere.
+	Log *slog.Logger
+}
+
+// Broker is a running NATS server with JetStream.
+type Broker struct {
+	server    *server.Server
+	lock      *os.File // the directory is this Broker's
+	closeOnce sync.Once
+	closeErr  error
+}
+
+const defaultMaxPayload = 8 << 20
+
+// StartBroker starts the server and returns once it takes connections and has
+// its streams back. ctx bounds the start only; the Broker runs until Close.
+func StartBroker(ctx context.Context, cfg BrokerConfig) (*Broker, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("start the broker: no directory given")
+	}
+	if cfg.Port == 0 {
+		cfg.Port = server.RANDOM_PORT
+	}
+	if cfg.MaxPayload <= 0 {
+		cfg.MaxPayload = defaultMaxPayload
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	dir := filepath.Join(cfg.Dir, "nats")
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("start the broker: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(cfg.Dir, "nats.lock"))
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("start the broker: another yaosu is using %s", cfg.Dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start the broker: %w", err)
+	}
+	s, err := startServer(ctx, dir, cfg)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the broker: %w", err), lock.Close())
+	}
+	return &Broker{server: s, lock: lock}, nil
+}
+
+func startServer(ctx context.Context, dir string, cfg BrokerConfig) (*server.Server, error) {
+	s, err := server.NewServer(&server.Options{
+		ServerName: "yaosu",
+		Host:       "127.0.0.1",
+		Port:       cfg.Port,
+		NoSigs:     true, // signals are the program's, it closes the broker last
+		JetStream:  true,
+		StoreDir:   dir,
+		SyncAlways: cfg.SyncAlways,
+		MaxPayload: cfg.MaxPayload,
+		// Default 64 MB, of which one large message may not take the most part.
+		MaxPending: max(server.MAX_PENDING_SIZE, 4*int64(cfg.MaxPayload)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	log := &serverLog{log: cfg.Log}
+	s.SetLoggerV2(log, false, false, false)
+	s.Start()
+	for !s.ReadyForConnections(50 * time.Millisecond) {
+		err := log.fatal()
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			s.Shutdown()
+			s.WaitForShutdown()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// URL is where clients connect.
+func (b *Broker) URL() string { return b.server.ClientURL() }
+
+// Close disconnects all clients, writes out what is in memory and returns when
+// the server has ended. It is safe to call twice.
+func (b *Broker) Close() error {
+	b.closeOnce.Do(func() {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+		b.closeErr = b.lock.Close()
+	})
+	return b.closeErr
+}
+
+// serverLog is the server's logger. It keeps the first fatal message: the server
+// logs why it cannot start, and returns nothing.
+type serverLog struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	first error
+}
+
+func (l *serverLog) fatal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.first
+}
+
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first == nil {
+		l.first = fmt.Errorf(format, v...)
+	}
+}
+
+func (l *serverLog) Errorf(format string, v ...any)  { l.print(slog.LevelError, format, v) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.print(slog.LevelWarn, format, v) }
+func (l *serverLog) Noticef(format string, v ...any) { l.print(slog.LevelDebug, format, v) }
+func (l *serverLog) Debugf(format string, v ...any)  { l.print(slog.LevelDebug, format, v) }
+func (l *serverLog) Tracef(format string, v ...any)  { l.print(slog.LevelDebug, format, v) }
+
+func (l *serverLog) print(level slog.Level, format string, v []any) {
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, "nats: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
+	}
+}

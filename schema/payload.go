@@ -1,0 +1,312 @@
+package schema
+
+import (
+	"bytes"
+	"iter"
+	"strings"
+	"unicode/utf8"
+)
+
+// Content types of a message body. An absent one means: look.
+const (
+	ContentJSON   = "application/json"
+	ContentNDJSON = "application/x-ndjson"
+	ContentArrow  = "application/vnd.apache.arrow.stream"
+)
+
+// Events splits the body of one message into the bytes of its events: one
+// JSON object, a JSON array of them, or one object a line. An absent content
+// type is guessed from the body, parameters of it are ignored.
+//
+// It looks for where events begin and end and leaves what is inside to
+// DecodeJSON, so that a broken event costs itself and not its neighbours; only
+// where brackets or quotes are missing does it have to guess the end. What is
+// no event at all, such as a cut off end, comes with a Refusal and its bytes;
+// every byte that is not blank or between events is in some pair. The slices
+// alias payload.
+func Events(payload []byte, contentType string) iter.Seq2[[]byte, *Refusal] {
+	return func(yield func([]byte, *Refusal) bool) {
+		body := trimBlank(bytes.TrimPrefix(payload, byteOrderMark))
+		kind, _, _ := strings.Cut(contentType, ";")
+		kind = strings.ToLower(strings.TrimSpace(kind))
+		switch kind {
+		case "", ContentJSON, ContentNDJSON:
+		case ContentArrow:
+			yield(payload, &Refusal{Code: RefuseTransport, Reason: "Arrow streams are not read yet"})
+			return
+		default:
+			yield(payload, &Refusal{Code: RefuseTransport, Reason: "the content type is none of " + ContentJSON + ", " + ContentNDJSON + " and " + ContentArrow})
+			return
+		}
+		switch {
+		case len(body) == 0:
+			yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is empty"})
+		case compressed(body):
+			yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is compressed"})
+		case kind == ContentNDJSON:
+			lines(body, yield)
+		case kind == ContentJSON:
+			values(body, yield)
+		default:
+			sniff(payload, body, yield)
+		}
+	}
+}
+
+var byteOrderMark = []byte("\xEF\xBB\xBF")
+
+// sniff decides for body between a JSON value, perhaps over many lines, and
+// one event a line.
+func sniff(payload, body []byte, yield func([]byte, *Refusal) bool) {
+	open := body[0] == '{' || body[0] == '['
+	if !open && !utf8.Valid(body) {
+		// A picture or an Arrow stream would fall into thousands of "lines".
+		yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is neither JSON nor text"})
+		return
+	}
+	first, _, many := bytes.Cut(body, []byte("\n"))
+	first = trimBlank(first)
+	last := first[len(first)-1]
+	switch {
+	case open && (!many || wholeValue(body)):
+		values(body, yield)
+	case body[0] == '[' && (last == '[' || last == ',' || last == '{'):
+		values(body, yield) // an array over several lines, broken or cut off
+	case body[0] == '{' && last == '{' && len(first) == 1:
+		values(body, yield) // an indented object, broken or cut off
+	default:
+		lines(body, yield)
+	}
+}
+
+// wholeValue tells whether body, which begins with a bracket, is one value.
+func wholeValue(body []byte) bool {
+	end, ok := value(body, 0, false)
+	return ok && end == len(body)
+}
+
+// lines yields one event a line.
+func lines(body []byte, yield func([]byte, *Refusal) bool) {
+	for len(body) > 0 {
+		var line []byte
+		line, body, _ = bytes.Cut(body, []byte("\n"))
+		// Files that were joined leave a mark in the middle.
+		line = trimBlank(bytes.TrimPrefix(trimBlank(line), byteOrderMark))
+		if len(line) > 0 && !yield(line[:len(line):len(line)], nil) {
+			return
+		}
+	}
+}
+
+// values yields the events of JSON values that follow each other; usually it
+// is one. Arrays are opened.
+func values(body []byte, yield func([]byte, *Refusal) bool) {
+	for body = trimBlank(body); len(body) > 0; body = trimBlank(body) {
+		if body[0] == '[' {
+			var more bool
+			if body, more = array(body, yield); !more {
+				return
+			}
+			continue
+		}
+		end := len(body)
+		if body[0] == '{' {
+			// What is cut off stays one event: DecodeJSON says what is wrong.
+			if to, ok := value(body, 0, false); ok {
+				end = to
+			}
+		}
+		if !yield(body[:end:end], nil) {
+			return
+		}
+		body = body[end:]
+	}
+}
+
+// array yields the elements of the array body begins with and returns what
+// follows it, and whether to go on.
+func array(body []byte, yield func([]byte, *Refusal) bool) (rest []byte, more bool) {
+	at := 1
+	for {
+		for at < len(body) && (blank(body[at]) || body[at] == ',') {
+			at++
+		}
+		if at == len(body) {
+			// All elements are complete, only the bracket is missing.
+			return nil, yield(nil, &Refusal{Code: RefuseJSON, Reason: "the array is cut off"})
+		}
+		if body[at] == ']' {
+			rest = trimBlank(body[at+1:])
+			if len(rest) == 0 || rest[0] != ',' {
+				return rest, true
+			}
+			// Elements follow: a bracket that a broken one left behind.
+			if !yield(body[at:at+1:at+1], nil) {
+				return nil, false
+			}
+			at++
+			continue
+		}
+		end, ok := value(body, at, true)
+		if !ok {
+			return nil, yield(body[at:len(body):len(body)], &Refusal{Code: RefuseJSON, Reason: "the array is cut off in this element"})
+		}
+		if raw := trimBlank(body[at:end:end]); !yield(raw, nil) {
+			return nil, false
+		}
+		at = end
+	}
+}
+
+// value finds the end of the value that begins at body[at], by brackets and
+// strings alone. It is false when the value does not end.
+//
+// With repair, a value whose brackets or strings cannot be right (a quote or a
+// bracket is missing) ends where the next element of an array seems to begin:
+// behind a brace that is followed by a comma and another brace, or by the end
+// of the array. That is a guess, but never made about valid JSON.
+func value(body []byte, at int, repair bool) (end int, ok bool) {
+	// What stood before the current byte.
+	const (
+		opener = iota // a bracket, a comma, a colon or nothing: a value may begin
+		scalar        // a letter or digit outside a string
+		closed        // a string or a closing bracket: no value may begin
+	)
+	var (
+		room   [64]byte
+		stack  = room[:0] // the open brackets
+		before = opener
+		comma  = -1 // where the comma is that stood last, -1 when something followed it
+		quote  = at // where the last string begins
+	)
+	broken := func(from int) (int, bool) {
+		if !repair {
+			return 0, false
+		}
+		return resync(body, from)
+	}
+	for i := at; i < len(body); i++ {
+		switch c := body[i]; c {
+		case ' ', '\t', '\r', '\n':
+			continue
+		case '"':
+			if before != opener {
+				return broken(quote)
+			}
+			quote = i
+			for i++; i < len(body) && body[i] != '"' && body[i] != '\n'; i++ {
+				if body[i] == '\\' {
+					i++
+				}
+			}
+			if i >= len(body) || body[i] == '\n' {
+				return broken(quote)
+			}
+			before = closed
+			if len(stack) == 0 && !ends(body, i+1) {
+				return broken(quote)
+			}
+		case '{', '[':
+			// An object whose next member is an object: its brace is missing.
+			if repair && c == '{' && comma >= 0 && len(stack) == 1 && stack[0] == '{' {
+				return comma, true
+			}
+			if before != opener {
+				return broken(quote)
+			}
+			stack = append(stack, c)
+			before = opener
+		case '}', ']':
+			if len(stack) == 0 {
+				if c == ']' {
+					return i, true // of the array around it
+				}
+				before = scalar // one brace too many: an element of its own
+				break
+			}
+			if stack[len(stack)-1] != c-2 { // '{' and '[' lie two before '}' and ']'
+				if repair && c == ']' && len(stack) == 1 && len(trimBlank(body[i+1:])) == 0 {
+					return i, true // the last object lacks its brace
+				}
+				return broken(i)
+			}
+			stack = stack[:len(stack)-1]
+			before = closed
+			if len(stack) == 0 {
+				return i + 1, true
+			}
+		case ',':
+			if len(stack) == 0 {
+				return i, true
+			}
+			before, comma = opener, i
+			continue
+		case ':':
+			before = opener
+		default:
+			if before == closed {
+				return broken(quote)
+			}
+			before = scalar
+		}
+		comma = -1
+	}
+	return broken(quote)
+}
+
+// ends tells whether a value may end before body[at].
+func ends(body []byte, at int) bool {
+	for ; at < len(body); at++ {
+		if !blank(body[at]) {
+			return body[at] == ',' || body[at] == ']'
+		}
+	}
+	return true
+}
+
+// resync finds where, at or after from, a broken element of an array ends.
+func resync(body []byte, from int) (end int, ok bool) {
+	skip := func(i int) int {
+		for i < len(body) && blank(body[i]) {
+			i++
+		}
+		return i
+	}
+	for i := from; i < len(body); i++ {
+		if body[i] != '}' {
+			continue
+		}
+		next := skip(i + 1)
+		if next == len(body) {
+			return 0, false
+		}
+		switch body[next] {
+		case ',':
+			if after := skip(next + 1); after < len(body) && body[after] == '{' {
+				return i + 1, true
+			}
+		case ']':
+			if skip(next+1) == len(body) {
+				return i + 1, true
+			}
+		}
+	}
+	return 0, false
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+func trimBlank(b []byte) []byte {
+	for len(b) > 0 && blank(b[0]) {
+		b = b[1:]
+	}
+	for len(b) > 0 && blank(b[len(b)-1]) {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// compressed knows gzip and Zstandard by their first bytes.
+func compressed(b []byte) bool {
+	return bytes.HasPrefix(b, []byte{0x1F, 0x8B}) || bytes.HasPrefix(b, []byte{0x28, 0xB5, 0x2F, 0xFD})
+}
