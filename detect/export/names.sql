@@ -1,0 +1,6 @@
+SELECT
+    org,
+    name
+FROM org_facts
+WHERE name != ''
+    AND has(splitByChar(',', {orgs:String}), org)

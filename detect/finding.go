@@ -1,0 +1,115 @@
+package detect
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"yaosu/schema"
+)
+
+// finding is one row of a rule.
+type finding struct {
+	entityID string
+	period   string
+	severity string
+	score    float64
+	amount   float64
+	reason   string
+	evidence []proof
+}
+
+// proof is one event of the evidence, for one code.
+type proof struct {
+	time                                   time.Time
+	org, event, role, code, person, region string
+}
+
+// readProofs takes the column evidence as the driver gives it.
+func readProofs(column [][]any) ([]proof, error) {
+	proofs := make([]proof, 0, len(column))
+	for _, tuple := range column {
+		var p proof
+		if len(tuple) != 7 {
+			return nil, fmt.Errorf("evidence has %d parts, want 7: time, org, event_id, role, code, person, region", len(tuple))
+		}
+		at, ok := tuple[0].(time.Time)
+		if !ok {
+			return nil, fmt.Errorf("evidence: the first part is %T, want a time", tuple[0])
+		}
+		p.time = at.In(schema.Shanghai)
+		for i, into := range []*string{&p.org, &p.event, &p.role, &p.code, &p.person, &p.region} {
+			if *into, ok = tuple[i+1].(string); !ok {
+				return nil, fmt.Errorf("evidence: part %d is %T, want a string", i+2, tuple[i+1])
+			}
+		}
+		proofs = append(proofs, p)
+	}
+	slices.SortFunc(proofs, func(a, b proof) int {
+		return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.org, b.org), cmp.Compare(a.event, b.event),
+			cmp.Compare(a.code, b.code), cmp.Compare(a.role, b.role))
+	})
+	return slices.Compact(proofs), nil
+}
+
+var idText = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
+
+// suspectID is 80 bits of what a finding is about, so that the same finding
+// found again, by another program or in another year, has the same id.
+func suspectID(rule, entityKind, entityID, period string) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{rule, entityKind, entityID, period}, "\x00")))
+	return idText.EncodeToString(sum[:10])
+}
+
+// suspect gives a finding the columns that follow from its evidence.
+func (f *finding) suspect(rule *Rule, parameters string) schema.Suspect {
+	s := schema.Suspect{
+		ID:              suspectID(rule.ID, rule.Entity, f.entityID, f.period),
+		Detector:        rule.ID,
+		DetectorVersion: rule.Version,
+		Severity:        cmp.Or(f.severity, rule.Severity),
+		EntityKind:      rule.Entity,
+		EntityID:        f.entityID,
+		Period:          f.period,
+		Score:           f.score,
+		Amount:          math.Round(f.amount*100) / 100,
+		Reason:          f.reason,
+		Parameters:      parameters,
+		Status:          schema.StatusOpen,
+		Regions:         []string{},
+		Events:          []string{},
+		Codes:           []string{},
+		Orgs:            []string{},
+		Roles:           []string{},
+		Persons:         []string{},
+	}
+	add := func(list *[]string, value string) {
+		if value != "" && !slices.Contains(*list, value) {
+			*list = append(*list, value)
+		}
+	}
+	played := map[[2]string]bool{}
+	for i, p := range f.evidence {
+		if i == 0 {
+			s.FirstTime = p.time
+		}
+		s.LastTime = p.time
+		add(&s.Events, p.org+"/"+p.event)
+		add(&s.Codes, p.code)
+		add(&s.Persons, p.person)
+		if part := [2]string{p.org, p.role}; !played[part] {
+			played[part] = true
+			s.Orgs = append(s.Orgs, p.org)
+			s.Roles = append(s.Roles, p.role)
+		}
+	}
+	for _, p := range slices.Backward(f.evidence) {
+		add(&s.Regions, p.region)
+	}
+	return s
+}

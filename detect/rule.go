@@ -1,0 +1,222 @@
+package detect
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+//go:embed rules
+var ruleFiles embed.FS
+
+// Rule is one detector: a SELECT with a header. The SELECT gives a row a
+// finding, with the columns
+//
+//	entity_id String       who or what is suspected
+//	score     number       larger is worse
+//	amount    number       yuan the fund should not have paid
+//	reason    String       one Chinese sentence with the numbers in it
+//	evidence  Array(Tuple(time, org, event_id, role, code, person, region))
+//
+// and, where they differ from one finding to the next, period and severity.
+type Rule struct {
+	ID       string // the folder's name; ends up in case files, never changes
+	Version  string
+	Title    string
+	TitleZH  string
+	Status   string // draft, shadow, live, retired; only live reaches officers
+	Severity string // low, medium, high
+	Entity   string // code, person, org, device, lot, group
+	Params   []Param
+	SQL      string
+	Page     string // detector.md
+}
+
+// Param is a threshold of a rule, a typed parameter of its SQL.
+type Param struct {
+	Name    string
+	Type    string // ClickHouse type
+	Default string
+	Note    string
+}
+
+// Rules returns the rules of this program, by id.
+func Rules() ([]Rule, error) {
+	return Load(ruleFiles)
+}
+
+var (
+	entities   = []string{"code", "person", "org", "device", "lot", "group"}
+	severities = []string{"low", "medium", "high"}
+	statuses   = []string{"draft", "shadow", "live", "retired"}
+
+	paramForm = regexp.MustCompile(`^(\w+) (\w+) = (\S+) · (.+)$`)
+	paramUse  = regexp.MustCompile(`\{(\w+):(\w+)\}`)
+
+	// pageSections are what an officer must be able to look up for every rule.
+	pageSections = []string{
+		"What it looks like", "Innocent explanations", "What to check", "What it misses", "What it loses without reference data",
+	}
+)
+
+// Load reads the folders under rules. It is strict: an unknown header key, a
+// parameter that is not used or not declared, a missing file or section of the
+// page is an error.
+func Load(files fs.FS) ([]Rule, error) {
+	folders, err := fs.ReadDir(files, "rules")
+	if err != nil {
+		return nil, fmt.Errorf("read the rules: %w", err)
+	}
+	var rules []Rule
+	var problems []error
+	for _, folder := range folders {
+		rule, err := loadRule(files, folder.Name())
+		if err != nil {
+			problems = append(problems, fmt.Errorf("rule %s: %w", folder.Name(), err))
+			continue
+		}
+		rules = append(rules, rule)
+	}
+	return rules, errors.Join(problems...)
+}
+
+func loadRule(files fs.FS, id string) (Rule, error) {
+	text := map[string]string{}
+	for _, name := range []string{"detector.sql", "detector.md", "cases.txtar"} {
+		data, err := fs.ReadFile(files, path.Join("rules", id, name))
+		if err != nil {
+			return Rule{}, err
+		}
+		text[name] = string(data)
+	}
+	rule := Rule{ID: id, Page: text["detector.md"]}
+	for _, section := range pageSections {
+		if !strings.Contains(rule.Page, section) {
+			return Rule{}, fmt.Errorf("detector.md has no section %q", section)
+		}
+	}
+	return rule, rule.parse(text["detector.sql"])
+}
+
+// parse reads the header, the comment lines at the top, and keeps the rest.
+func (r *Rule) parse(text string) error {
+	seen := map[string]bool{}
+	for {
+		line, rest, _ := strings.Cut(text, "\n")
+		comment, isHeader := strings.CutPrefix(line, "-- ")
+		if !isHeader {
+			break
+		}
+		text = rest
+		key, value, found := strings.Cut(comment, ": ")
+		if !found {
+			return fmt.Errorf("header line %q: want \"key: value\"", line)
+		}
+		if seen[key] && key != "param" {
+			return fmt.Errorf("header key %s stands twice", key)
+		}
+		seen[key] = true
+		if err := r.set(key, strings.TrimSpace(value)); err != nil {
+			return err
+		}
+	}
+	for _, key := range []string{"version", "title", "title_zh", "status", "severity", "entity"} {
+		if !seen[key] {
+			return fmt.Errorf("header key %s is missing", key)
+		}
+	}
+	r.SQL = strings.TrimSpace(text)
+	return r.checkParams()
+}
+
+func (r *Rule) set(key, value string) error {
+	listed := func(into *string, values []string) error {
+		if !slices.Contains(values, value) {
+			return fmt.Errorf("header %s is %q, want one of %s", key, value, strings.Join(values, ", "))
+		}
+		*into = value
+		return nil
+	}
+	switch key {
+	case "version":
+		if _, err := strconv.ParseUint(value, 10, 32); err != nil {
+			return fmt.Errorf("header version is %q, want a whole number", value)
+		}
+		r.Version = value
+	case "title":
+		r.Title = value
+	case "title_zh":
+		r.TitleZH = value
+	case "status":
+		return listed(&r.Status, statuses)
+	case "severity":
+		return listed(&r.Severity, severities)
+	case "entity":
+		return listed(&r.Entity, entities)
+	case "param":
+		m := paramForm.FindStringSubmatch(value)
+		if m == nil {
+			return fmt.Errorf("header param %q: want \"name Type = default · what it is\"", value)
+		}
+		r.Params = append(r.Params, Param{Name: m[1], Type: m[2], Default: m[3], Note: m[4]})
+	default:
+		return fmt.Errorf("header key %q is not known", key)
+	}
+	return nil
+}
+
+func (r *Rule) checkParams() error {
+	used := map[string]string{}
+	for _, m := range paramUse.FindAllStringSubmatch(r.SQL, -1) {
+		if other, again := used[m[1]]; again && other != m[2] {
+			return fmt.Errorf("parameter %s is used as %s and as %s", m[1], other, m[2])
+		}
+		used[m[1]] = m[2]
+	}
+	for _, p := range r.Params {
+		switch {
+		case used[p.Name] == "":
+			return fmt.Errorf("parameter %s is declared and not used", p.Name)
+		case used[p.Name] != p.Type:
+			return fmt.Errorf("parameter %s is declared as %s and used as %s", p.Name, p.Type, used[p.Name])
+		}
+		delete(used, p.Name)
+	}
+	for name := range used {
+		return fmt.Errorf("parameter %s is used and not declared", name)
+	}
+	return nil
+}
+
+// values are the rule's parameters: defaults, with those of set (named
+// "rule.parameter") in their place.
+func (r *Rule) values(set map[string]string) map[string]string {
+	values := make(map[string]string, len(r.Params))
+	for _, p := range r.Params {
+		values[p.Name] = p.Default
+		if v, given := set[r.ID+"."+p.Name]; given {
+			values[p.Name] = v
+		}
+	}
+	return values
+}
+
+// checkSet refuses parameters that no rule has.
+func checkSet(rules []Rule, set map[string]string) error {
+	for name := range set {
+		id, param, _ := strings.Cut(name, ".")
+		known := slices.ContainsFunc(rules, func(r Rule) bool {
+			return r.ID == id && slices.ContainsFunc(r.Params, func(p Param) bool { return p.Name == param })
+		})
+		if !known {
+			return fmt.Errorf("no rule has the parameter %s: want rule.parameter, for example resold_code.clone_days", name)
+		}
+	}
+	return nil
+}

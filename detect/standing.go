@@ -1,0 +1,105 @@
+package detect
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"yaosu/schema"
+)
+
+// standing is a suspect as the machine last wrote it, with its version.
+type standing struct {
+	schema.Suspect
+	version uint64
+}
+
+const suspectColumns = `suspect_id, detector, detector_version, severity, entity_kind, entity_id, period, regions, score,
+	first_time, last_time, amount, events, codes, orgs, roles, persons, reason, parameters, status, opened_at, updated_at`
+
+// readStanding returns what rule found before, by suspect id.
+func readStanding(ctx context.Context, conn driver.Conn, rule string) (map[string]standing, error) {
+	rows, err := conn.Query(ctx, "SELECT "+suspectColumns+", version FROM suspect_rows FINAL WHERE detector = ?", rule)
+	if err != nil {
+		return nil, fmt.Errorf("read the suspects of before: %w", err)
+	}
+	defer rows.Close()
+	before := map[string]standing{}
+	for rows.Next() {
+		var s standing
+		if err := rows.Scan(&s.ID, &s.Detector, &s.DetectorVersion, &s.Severity, &s.EntityKind, &s.EntityID, &s.Period,
+			&s.Regions, &s.Score, &s.FirstTime, &s.LastTime, &s.Amount, &s.Events, &s.Codes, &s.Orgs, &s.Roles, &s.Persons,
+			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt, &s.version); err != nil {
+			return nil, fmt.Errorf("read the suspects of before: %w", err)
+		}
+		before[s.ID] = s
+	}
+	return before, rows.Err()
+}
+
+// writeStanding is safe to call twice: of one version, either copy serves.
+func writeStanding(ctx context.Context, conn driver.Conn, list []standing) error {
+	if len(list) == 0 {
+		return nil
+	}
+	batch, err := conn.PrepareBatch(ctx, "INSERT INTO suspect_rows ("+suspectColumns+", version)")
+	if err != nil {
+		return fmt.Errorf("write %d suspects: %w", len(list), err)
+	}
+	defer batch.Close()
+	for _, s := range list {
+		if err := batch.Append(s.ID, s.Detector, s.DetectorVersion, s.Severity, s.EntityKind, s.EntityID, s.Period,
+			s.Regions, s.Score, s.FirstTime, s.LastTime, s.Amount, s.Events, s.Codes, s.Orgs, s.Roles, s.Persons,
+			s.Reason, s.Parameters, s.Status, s.OpenedAt, s.UpdatedAt, s.version); err != nil {
+			return fmt.Errorf("write suspect %s: %w", s.ID, err)
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("write %d suspects: %w", len(list), err)
+	}
+	return nil
+}
+
+// exemptions are what somebody with a name and a reason took out of sight.
+type exemptions []exemption
+
+type exemption struct {
+	detector, entityKind, entityID string
+	from, to                       *time.Time
+	author, reason                 string
+}
+
+func readExemptions(ctx context.Context, conn driver.Conn) (exemptions, error) {
+	rows, err := conn.Query(ctx, "SELECT detector, entity_kind, entity_id, `from`, `to`, author, reason FROM exemptions ORDER BY detector, entity_kind, entity_id, `from`")
+	if err != nil {
+		return nil, fmt.Errorf("read the exemptions: %w", err)
+	}
+	defer rows.Close()
+	var list exemptions
+	for rows.Next() {
+		var e exemption
+		if err := rows.Scan(&e.detector, &e.entityKind, &e.entityID, &e.from, &e.to, &e.author, &e.reason); err != nil {
+			return nil, fmt.Errorf("read the exemptions: %w", err)
+		}
+		list = append(list, e)
+	}
+	return list, rows.Err()
+}
+
+// apply closes s when an exemption covers the day it last happened, and says
+// whose it is: an exempt finding is shown as such, never dropped.
+func (list exemptions) apply(s *schema.Suspect) {
+	year, month, date := s.LastTime.In(schema.Shanghai).Date()
+	day := time.Date(year, month, date, 0, 0, 0, 0, time.UTC)
+	for _, e := range list {
+		if (e.detector == "" || e.detector == s.Detector) &&
+			e.entityKind == s.EntityKind && e.entityID == s.EntityID &&
+			(e.from == nil || !day.Before(*e.from)) && (e.to == nil || !day.After(*e.to)) {
+			s.Status = schema.StatusExplained
+			s.Reason += fmt.Sprintf("(已豁免:%s,批准人 %s)", e.reason, e.author)
+			return
+		}
+	}
+}
