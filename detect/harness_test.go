@@ -369,7 +369,7 @@ func readCases(t *testing.T, rules []detect.Rule) []*ruleCase {
 // received is when every scan of a test reached the stream.
 var received = time.Date(2026, 12, 1, 0, 0, 0, 0, schema.Shanghai)
 
-func send(t *testing.T, conn driver.Conn, key *schema.PersonKey, scans []schema.Scan) {
+func send(t testing.TB, conn driver.Conn, key *schema.PersonKey, scans []schema.Scan) {
 	t.Helper()
 	block := schema.NewBlock(key, schema.NewClassifier(nil))
 	for i := range scans {
@@ -394,7 +394,7 @@ func newDatabase(t *testing.T, transport string) driver.Conn {
 	return conn
 }
 
-func testKey(t *testing.T) *schema.PersonKey {
+func testKey(t testing.TB) *schema.PersonKey {
 	t.Helper()
 	key, err := schema.NewPersonKey([]byte("a key for tests, thirty-two bytes"))
 	if err != nil {

@@ -67,12 +67,12 @@ type exemptions []exemption
 
 type exemption struct {
 	detector, entityKind, entityID string
-	from, to                       *time.Time
+	from, to                       string // dates, empty for open
 	author, reason                 string
 }
 
 func readExemptions(ctx context.Context, conn driver.Conn) (exemptions, error) {
-	rows, err := conn.Query(ctx, "SELECT detector, entity_kind, entity_id, `from`, `to`, author, reason FROM exemptions ORDER BY detector, entity_kind, entity_id, `from`")
+	rows, err := conn.Query(ctx, "SELECT detector, entity_kind, entity_id, ifNull(toString(`from`), ''), ifNull(toString(`to`), ''), author, reason FROM exemptions ORDER BY detector, entity_kind, entity_id, `from`")
 	if err != nil {
 		return nil, fmt.Errorf("read the exemptions: %w", err)
 	}
@@ -91,12 +91,11 @@ func readExemptions(ctx context.Context, conn driver.Conn) (exemptions, error) {
 // apply closes s when an exemption covers the day it last happened, and says
 // whose it is: an exempt finding is shown as such, never dropped.
 func (list exemptions) apply(s *schema.Suspect) {
-	year, month, date := s.LastTime.In(schema.Shanghai).Date()
-	day := time.Date(year, month, date, 0, 0, 0, 0, time.UTC)
+	day := s.LastTime.In(schema.Shanghai).Format(time.DateOnly)
 	for _, e := range list {
 		if (e.detector == "" || e.detector == s.Detector) &&
 			e.entityKind == s.EntityKind && e.entityID == s.EntityID &&
-			(e.from == nil || !day.Before(*e.from)) && (e.to == nil || !day.After(*e.to)) {
+			e.from <= day && (e.to == "" || day <= e.to) {
 			s.Status = schema.StatusExplained
 			s.Reason += fmt.Sprintf("(已豁免:%s,批准人 %s)", e.reason, e.author)
 			return

@@ -31,7 +31,7 @@ type aTown struct {
 // towns are the sample beside the project, where there is one, and two that the
 // project makes. What must be found in the sample comes with it; in the others
 // it is what the slow plain reader finds.
-func towns(t *testing.T) []aTown {
+func towns(t testing.TB) []aTown {
 	t.Helper()
 	var all []aTown
 	samples, err := filepath.Glob("../../*/samples/town")
@@ -71,7 +71,7 @@ func towns(t *testing.T) []aTown {
 	return all
 }
 
-func readEvents(t *testing.T, path string) []schema.Scan {
+func readEvents(t testing.TB, path string) []schema.Scan {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
@@ -93,7 +93,7 @@ func readEvents(t *testing.T, path string) []schema.Scan {
 	return events
 }
 
-func loadReferences(t *testing.T, conn driver.Conn, key *schema.PersonKey, dir string) {
+func loadReferences(t testing.TB, conn driver.Conn, key *schema.PersonKey, dir string) {
 	t.Helper()
 	for _, kind := range []string{"orgs", "drugs", "persons", "inpatient", "regions", "packs"} {
 		file, err := os.Open(filepath.Join(dir, kind+".csv"))

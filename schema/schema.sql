@@ -470,6 +470,169 @@ GROUP BY
     name,
     of_kind;
 
+CREATE VIEW void_keys
+(
+    `void_key` UInt64
+)
+AS SELECT cityHash64(of_org, how, name) AS void_key
+FROM void_targets;
+
+CREATE VIEW unnamed_scans
+(
+    `code_key` String,
+    `code_raw` String,
+    `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7),
+    `product` LowCardinality(String),
+    `event_id` String,
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8),
+    `time` DateTime64(3, 'Asia/Shanghai'),
+    `sent` DateTime64(3, 'Asia/Shanghai'),
+    `org` LowCardinality(String),
+    `region` LowCardinality(String),
+    `device` LowCardinality(String),
+    `operator` LowCardinality(String),
+    `drug` LowCardinality(String),
+    `lot` LowCardinality(String),
+    `made` Nullable(Date32),
+    `expires` Nullable(Date32),
+    `split` Bool,
+    `quantity` Nullable(Decimal(18, 6)),
+    `price` Nullable(Decimal(18, 6)),
+    `days` Nullable(Decimal(18, 6)),
+    `pay` Enum8('insured' = 1, 'self' = 2),
+    `settlement` String,
+    `fund_pay` Nullable(Decimal(18, 6)),
+    `visit` String,
+    `person` String,
+    `person_region` LowCardinality(String),
+    `credential` Enum8('' = 0, 'ecard' = 1, 'idcard' = 2, 'sscard' = 3),
+    `setting` Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4),
+    `doctor` LowCardinality(String),
+    `doctor_id` LowCardinality(String),
+    `pharmacist` LowCardinality(String),
+    `pharmacist_id` LowCardinality(String),
+    `rx` String,
+    `doc` String,
+    `batch_no` String,
+    `supplier` LowCardinality(String),
+    `reverses` String,
+    `void_kind` Array(LowCardinality(String)),
+    `flags` Array(LowCardinality(String)),
+    `received` DateTime64(3, 'Asia/Shanghai'),
+    `seq` UInt64,
+    `codes` UInt16,
+    `digest` UInt32,
+    `code` UInt64,
+    `code_text` String,
+    `item` Bool,
+    `share` Float64,
+    `paid` Float64,
+    `void_at` DateTime64(3, 'Asia/Shanghai')
+)
+AS SELECT
+    *,
+    toDateTime64(0, 3, 'Asia/Shanghai') AS void_at
+FROM scans
+WHERE (kind != 'void') AND (NOT has(flags, 'clock')) AND (cityHash64(org, 'event', event_id) NOT IN (
+    SELECT void_key
+    FROM void_keys
+)) AND ((settlement = '') OR (cityHash64(org, 'settlement', settlement) NOT IN (
+    SELECT void_key
+    FROM void_keys
+))) AND ((batch_no = '') OR (cityHash64(org, 'batch', batch_no) NOT IN (
+    SELECT void_key
+    FROM void_keys
+)));
+
+CREATE VIEW named_scans
+(
+    `code_key` String,
+    `code_raw` String,
+    `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7),
+    `product` LowCardinality(String),
+    `event_id` String,
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8),
+    `time` DateTime64(3, 'Asia/Shanghai'),
+    `sent` DateTime64(3, 'Asia/Shanghai'),
+    `org` LowCardinality(String),
+    `region` LowCardinality(String),
+    `device` LowCardinality(String),
+    `operator` LowCardinality(String),
+    `drug` LowCardinality(String),
+    `lot` LowCardinality(String),
+    `made` Nullable(Date32),
+    `expires` Nullable(Date32),
+    `split` Bool,
+    `quantity` Nullable(Decimal(18, 6)),
+    `price` Nullable(Decimal(18, 6)),
+    `days` Nullable(Decimal(18, 6)),
+    `pay` Enum8('insured' = 1, 'self' = 2),
+    `settlement` String,
+    `fund_pay` Nullable(Decimal(18, 6)),
+    `visit` String,
+    `person` String,
+    `person_region` LowCardinality(String),
+    `credential` Enum8('' = 0, 'ecard' = 1, 'idcard' = 2, 'sscard' = 3),
+    `setting` Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4),
+    `doctor` LowCardinality(String),
+    `doctor_id` LowCardinality(String),
+    `pharmacist` LowCardinality(String),
+    `pharmacist_id` LowCardinality(String),
+    `rx` String,
+    `doc` String,
+    `batch_no` String,
+    `supplier` LowCardinality(String),
+    `reverses` String,
+    `void_kind` Array(LowCardinality(String)),
+    `flags` Array(LowCardinality(String)),
+    `received` DateTime64(3, 'Asia/Shanghai'),
+    `seq` UInt64,
+    `codes` UInt16,
+    `digest` UInt32,
+    `code` UInt64,
+    `code_text` String,
+    `item` Bool,
+    `share` Float64,
+    `paid` Float64,
+    `void_at` DateTime64(3, 'Asia/Shanghai')
+)
+AS SELECT
+    s.*,
+    arrayMin(arrayMap(v -> (v.2), arrayFilter(v -> ((v.1) >= s.sent), arrayConcat(e.reached, n.reached, b.reached)))) AS void_at
+FROM
+(
+    SELECT *
+    FROM scans
+    WHERE (kind != 'void') AND (NOT has(flags, 'clock')) AND ((cityHash64(org, 'event', event_id) IN (
+        SELECT void_key
+        FROM void_keys
+    )) OR ((settlement != '') AND (cityHash64(org, 'settlement', settlement) IN (
+        SELECT void_key
+        FROM void_keys
+    ))) OR ((batch_no != '') AND (cityHash64(org, 'batch', batch_no) IN (
+        SELECT void_key
+        FROM void_keys
+    ))))
+) AS s
+LEFT JOIN
+(
+    SELECT *
+    FROM void_targets
+    WHERE how = 'event'
+) AS e ON (e.of_org = s.org) AND (e.name = s.event_id)
+LEFT JOIN
+(
+    SELECT *
+    FROM void_targets
+    WHERE how = 'settlement'
+) AS n ON (n.of_org = s.org) AND (n.name = s.settlement) AND (n.of_kind = toString(s.kind))
+LEFT JOIN
+(
+    SELECT *
+    FROM void_targets
+    WHERE how = 'batch'
+) AS b ON (b.of_org = s.org) AND (b.name = s.batch_no) AND (b.of_kind = toString(s.kind));
+
 CREATE VIEW timed_scans
 (
     `code_key` String,
@@ -521,32 +684,17 @@ CREATE VIEW timed_scans
     `share` Float64,
     `paid` Float64,
     `void_at` DateTime64(3, 'Asia/Shanghai'),
-    `void_hit` UInt8
+    `void_hit` Bool
 )
 AS SELECT
-    s.*,
-    arrayMin(arrayMap(v -> (v.2), arrayFilter(v -> ((v.1) >= s.sent), arrayConcat(e.reached, n.reached, b.reached)))) AS void_at,
+    *,
+    false AS void_hit
+FROM unnamed_scans
+UNION ALL
+SELECT
+    *,
     void_at > toDateTime64(0, 3, 'Asia/Shanghai') AS void_hit
-FROM scans AS s
-LEFT JOIN
-(
-    SELECT *
-    FROM void_targets
-    WHERE how = 'event'
-) AS e ON (e.of_org = s.org) AND (e.name = s.event_id)
-LEFT JOIN
-(
-    SELECT *
-    FROM void_targets
-    WHERE how = 'settlement'
-) AS n ON (n.of_org = s.org) AND (n.name = s.settlement) AND (n.of_kind = toString(s.kind))
-LEFT JOIN
-(
-    SELECT *
-    FROM void_targets
-    WHERE how = 'batch'
-) AS b ON (b.of_org = s.org) AND (b.name = s.batch_no) AND (b.of_kind = toString(s.kind))
-WHERE (s.kind != 'void') AND (NOT has(s.flags, 'clock'));
+FROM named_scans;
 
 CREATE VIEW stock_moves
 (

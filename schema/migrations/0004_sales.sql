@@ -24,20 +24,57 @@ GROUP BY
     name,
     of_kind;
 
--- Every scan but voids, with a clock to be trusted. void_at: the earliest void
--- that names it and was not sent before it; 1970 for none.
-CREATE VIEW IF NOT EXISTS timed_scans
+-- Hashes of what voids name: a number is looked up ten times faster than a
+-- join is made, and a collision only sends a row the slow way.
+CREATE VIEW IF NOT EXISTS void_keys
+AS SELECT cityHash64(of_org, how, name) AS void_key
+FROM void_targets;
+
+-- Scans with a clock to be trusted that no void names.
+CREATE VIEW IF NOT EXISTS unnamed_scans
+AS SELECT
+    *,
+    toDateTime64(0, 3, 'Asia/Shanghai') AS void_at
+FROM scans
+WHERE kind != 'void'
+    AND NOT has(flags, 'clock')
+    AND cityHash64(org, 'event', event_id) NOT IN (SELECT void_key FROM void_keys)
+    AND (settlement = '' OR cityHash64(org, 'settlement', settlement) NOT IN (SELECT void_key FROM void_keys))
+    AND (batch_no = '' OR cityHash64(org, 'batch', batch_no) NOT IN (SELECT void_key FROM void_keys));
+
+-- Scans with a clock to be trusted that a void may name. void_at: the earliest
+-- void that names it and was not sent before it; 1970 for none.
+CREATE VIEW IF NOT EXISTS named_scans
 AS SELECT
     s.*,
     arrayMin(arrayMap(
         v -> v.2,
-        arrayFilter(v -> v.1 >= s.sent, arrayConcat(e.reached, n.reached, b.reached)))) AS void_at,
-    void_at > toDateTime64(0, 3, 'Asia/Shanghai') AS void_hit
-FROM scans AS s
+        arrayFilter(v -> v.1 >= s.sent, arrayConcat(e.reached, n.reached, b.reached)))) AS void_at
+FROM
+(
+    SELECT *
+    FROM scans
+    WHERE kind != 'void'
+        AND NOT has(flags, 'clock')
+        AND (cityHash64(org, 'event', event_id) IN (SELECT void_key FROM void_keys)
+            OR (settlement != '' AND cityHash64(org, 'settlement', settlement) IN (SELECT void_key FROM void_keys))
+            OR (batch_no != '' AND cityHash64(org, 'batch', batch_no) IN (SELECT void_key FROM void_keys)))
+) AS s
 LEFT JOIN (SELECT * FROM void_targets WHERE how = 'event') AS e ON e.of_org = s.org AND e.name = s.event_id
 LEFT JOIN (SELECT * FROM void_targets WHERE how = 'settlement') AS n ON n.of_org = s.org AND n.name = s.settlement AND n.of_kind = toString(s.kind)
-LEFT JOIN (SELECT * FROM void_targets WHERE how = 'batch') AS b ON b.of_org = s.org AND b.name = s.batch_no AND b.of_kind = toString(s.kind)
-WHERE s.kind != 'void' AND NOT has(s.flags, 'clock');
+LEFT JOIN (SELECT * FROM void_targets WHERE how = 'batch') AS b ON b.of_org = s.org AND b.name = s.batch_no AND b.of_kind = toString(s.kind);
+
+-- Every scan but voids, with a clock to be trusted.
+CREATE VIEW IF NOT EXISTS timed_scans
+AS SELECT
+    *,
+    false AS void_hit
+FROM unnamed_scans
+UNION ALL
+SELECT
+    *,
+    void_at > toDateTime64(0, 3, 'Asia/Shanghai') AS void_hit
+FROM named_scans;
 
 -- Goods in, goods out and stock lists that no void took back.
 CREATE VIEW IF NOT EXISTS stock_moves

@@ -8,6 +8,21 @@
 -- param: minutes UInt32 = 5 · within
 -- param: times Float64 = 3 · of what is usual at the device
 WITH
+    -- Candidates, not findings: a window of so many minutes touches two clock
+    -- slots of that length, and one of them has half of its persons.
+    crowded AS
+    (
+        SELECT
+            org,
+            device
+        FROM scan_rows
+        WHERE kind = 'sale' AND pay = 'insured' AND device != '' AND person != ''
+        GROUP BY
+            org,
+            device,
+            intDiv(toUnixTimestamp64Milli(time), {minutes:UInt32} * 60000)
+        HAVING uniqExact(person) * 2 >= {persons:UInt32}
+    ),
     swipes AS
     (
         SELECT
@@ -20,8 +35,13 @@ WITH
             min(region) AS region,
             sum(paid) AS paid
         FROM sales
-        WHERE pay = 'insured' AND device != ''
-        GROUP BY org, device, time, person
+        WHERE pay = 'insured'
+            AND (org, device) IN (SELECT org, device FROM crowded)
+        GROUP BY
+            org,
+            device,
+            time,
+            person
     ),
     windows AS
     (

@@ -7,6 +7,15 @@
 -- param: min_km Float64 = 50 · farther apart than
 -- param: kmh Float64 = 150 · faster than
 WITH
+    -- Candidates, not findings: cards used at more than one org.
+    travellers AS
+    (
+        SELECT person
+        FROM scan_rows
+        WHERE kind = 'sale' AND pay = 'insured' AND person != ''
+        GROUP BY person
+        HAVING min(org) != max(org)
+    ),
     visits AS
     (
         SELECT
@@ -23,7 +32,8 @@ WITH
         FROM sales AS s
         LEFT JOIN org_facts AS o ON o.org = s.org
         LEFT JOIN regions AS r ON r.region = s.region
-        WHERE s.pay = 'insured' AND s.person != ''
+        WHERE s.pay = 'insured'
+            AND s.person IN (SELECT person FROM travellers)
     ),
     legs AS
     (

@@ -14,7 +14,7 @@ WITH
             *,
             multiIf(drug != '', drug, code_key != '', code_key, code_raw) AS what,
             if(settlement != '', concat(org, '/', settlement), concat(org, '//', event_id)) AS settled
-        FROM sales
+        FROM busy_sales
         WHERE pay = 'insured'
             AND person != ''
             AND undone

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"yaosu/detect"
+)
+
+func detectCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "detect",
+		Usage: "finds suspects in what is in the table",
+		Description: "Runs until it is stopped, and makes a pass whenever scans or reference data came in. With\n" +
+			"--once it makes one full pass over everything and ends; the same scans give the same\n" +
+			"suspects, however often it runs. `yaosu suspects` prints them.\n\n" +
+			"Examples:\n" +
+			"  yaosu detect --once\n" +
+			"  yaosu detect --list\n" +
+			"  yaosu detect --once --rule resold_code --param resold_code.clone_days=5",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "once", Usage: "make one full pass and end"},
+			&cli.BoolFlag{Name: "list", Usage: "print the rules with their parameters and end"},
+			&cli.StringSliceFlag{Name: "rule", Usage: "run only this `RULE`, whatever its status; may be given again"},
+			&cli.StringSliceFlag{Name: "param", Usage: "`RULE.NAME=VALUE` in the place of a default; may be given again"},
+			&cli.DurationFlag{Name: "every", Usage: "how often (`TIME`) to look whether anything came in", Value: 10 * time.Second},
+		},
+		Action: runDetectVerb,
+	}
+}
+
+func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
+	if err := noArguments(cmd); err != nil {
+		return err
+	}
+	cfg := detect.Config{Every: cmd.Duration("every"), Log: newLog(cmd)}
+	all, err := detect.Rules()
+	if err != nil {
+		return err
+	}
+	if cmd.Bool("list") {
+		return listRules(cmd, all)
+	}
+	for _, id := range cmd.StringSlice("rule") {
+		i := slices.IndexFunc(all, func(r detect.Rule) bool { return r.ID == id })
+		if i < 0 {
+			return usageErrorf("no rule is called %s: yaosu detect --list prints them", id)
+		}
+		cfg.Rules = append(cfg.Rules, all[i])
+	}
+	if cfg.Params, err = ruleParams(cmd.StringSlice("param")); err != nil {
+		return err
+	}
+	if err := cfg.Check(); err != nil {
+		return usageError{err.Error()}
+	}
+	if cfg.Conn, err = openClickHouse(ctx, cmd); err != nil {
+		return err
+	}
+	defer cfg.Conn.Close()
+	if !cmd.Bool("once") {
+		return detect.Run(ctx, cfg)
+	}
+	report, err := detect.Once(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	out := newTable(cmd.Root().Writer, "rule", "found", "new", "changed", "explained", "took")
+	var found int
+	for _, r := range report.Rules {
+		found += r.Found
+		out.AppendRow([]any{r.ID, r.Found, r.New, r.Changed, r.Explained, r.Took.Round(time.Millisecond)})
+	}
+	out.Render()
+	fmt.Fprintf(cmd.Root().Writer, "%d suspects stand, pass took %s\n", found, report.Took.Round(time.Millisecond))
+	return nil
+}
+
+func ruleParams(given []string) (map[string]string, error) {
+	params := map[string]string{}
+	for _, setting := range given {
+		name, value, found := strings.Cut(setting, "=")
+		if !found || name == "" || value == "" {
+			return nil, usageErrorf("--param %s: want RULE.NAME=VALUE, for example resold_code.clone_days=5", setting)
+		}
+		params[name] = value
+	}
+	return params, nil
+}
+
+func listRules(cmd *cli.Command, rules []detect.Rule) error {
+	out := newTable(cmd.Root().Writer, "rule", "规则", "status", "severity", "entity", "parameters")
+	for _, r := range rules {
+		var params []string
+		for _, p := range r.Params {
+			params = append(params, p.Name+"="+p.Default)
+		}
+		out.AppendRow([]any{r.ID, r.TitleZH, r.Status, r.Severity, r.Entity, strings.Join(params, " ")})
+	}
+	out.Render()
+	return nil
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"yaosu/detect"
+	"yaosu/detect/export"
+)
+
+func suspectsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "suspects",
+		Usage: "lists the suspects",
+		Description: "Severe ones come first. Those that were dismissed, or explained by later events, are left out\n" +
+			"unless --all is given. Persons are pseudonyms; --resolve shows them by number to those who may\n" +
+			"read the table person_vault.\n\n" +
+			"In csv, lists are parted by semicolons (one inside a value has a backslash before it), and a\n" +
+			"text that a spreadsheet would respell or run, such as a long number, has one tab before it.\n\n" +
+			"Examples:\n" +
+			"  yaosu suspects\n" +
+			"  yaosu suspects --detector resold_code,cloned_code --region 5309 --since 7d\n" +
+			"  yaosu suspects --format csv --resolve --out suspects.csv",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "detector", Usage: "only what the detectors `D` found (ids with commas)"},
+			&cli.StringSliceFlag{Name: "severity", Usage: "only suspects of severity `S`: low, medium, high"},
+			&cli.StringFlag{Name: "region", Usage: "only suspects that concern the region `R`, given by its first digits"},
+			&cli.StringFlag{Name: "since", Usage: "only what changed since `T`: a time (RFC 3339), a date, or how long ago (24h, 7d)"},
+			&cli.StringFlag{Name: "format", Usage: "table, ndjson or csv (xlsx and parquet will follow)", Value: export.FormatTable, Validator: export.Check},
+			&cli.BoolFlag{Name: "resolve", Usage: "show persons by number"},
+			&cli.BoolFlag{Name: "all", Usage: "dismissed and explained ones too"},
+			&cli.StringFlag{Name: "out", Usage: "write to `FILE`, as a whole or not at all"},
+		},
+		Action: listSuspects,
+	}
+}
+
+func listSuspects(ctx context.Context, cmd *cli.Command) error {
+	if err := noArguments(cmd); err != nil {
+		return err
+	}
+	filter := export.Filter{
+		Detectors:  cmd.StringSlice("detector"),
+		Severities: cmd.StringSlice("severity"),
+		Region:     cmd.String("region"),
+		All:        cmd.Bool("all"),
+	}
+	if err := filter.Check(); err != nil {
+		return usageError{err.Error()}
+	}
+	if s := cmd.String("since"); s != "" {
+		var err error
+		if filter.Since, err = parseSince(s, time.Now()); err != nil {
+			return err
+		}
+	}
+	rules, err := detect.Rules()
+	if err != nil {
+		return err
+	}
+	titles := map[string]string{}
+	for _, rule := range rules {
+		titles[rule.ID] = rule.TitleZH
+	}
+	for _, id := range filter.Detectors {
+		if _, known := titles[id]; !known {
+			// Not an error: a newer program may have found suspects by it.
+			fmt.Fprintf(cmd.Root().ErrWriter, "this program has no detector %s\n", id)
+		}
+	}
+	conn, err := openClickHouse(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	list, err := export.Read(ctx, conn, filter)
+	if err != nil {
+		return err
+	}
+	names, err := export.Names(ctx, conn, list)
+	if err != nil {
+		return err
+	}
+	if cmd.Bool("resolve") {
+		if err := export.Resolve(ctx, conn, list); err != nil {
+			return err
+		}
+	}
+	write := func(w io.Writer) error { return export.Write(w, cmd.String("format"), list, names, titles) }
+	path := cmd.String("out")
+	if path == "" || path == "-" {
+		return write(cmd.Root().Writer)
+	}
+	mode := os.FileMode(0o644)
+	if cmd.Bool("resolve") {
+		mode = 0o600 // it holds person numbers
+	}
+	if err := writeWhole(path, mode, write); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.Root().ErrWriter, "wrote %d suspects to %s\n", len(list), path)
+	return nil
+}
+
+// writeWhole writes a file as a whole or not at all: a reader, or the next run,
+// never meets half a list.
+func writeWhole(path string, mode os.FileMode, write func(io.Writer) error) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		if info.IsDir() {
+			return fmt.Errorf("write %s: it is a directory", path)
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0) // a pipe or a device takes no other's place
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	draft, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(draft.Name()) // gone already when all went well
+	err = write(draft)
+	if err == nil {
+		err = draft.Sync()
+	}
+	err = errors.Join(err, draft.Close())
+	if err == nil {
+		err = os.Chmod(draft.Name(), mode)
+	}
+	if err == nil {
+		err = os.Rename(draft.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package deploy_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"yaosu/schema"
+)
+
+const natsConf = "nats/nats-server.conf"
+
+// startNATS runs a server by a configuration file, on ports and in a directory
+// of this test.
+func startNATS(t *testing.T, file string) *server.Server {
+	t.Helper()
+	opts, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Port, opts.HTTPPort, opts.Cluster.Port = server.RANDOM_PORT, server.RANDOM_PORT, 0
+	opts.StoreDir = t.TempDir()
+	opts.NoSigs, opts.NoLog = true, true
+	// The machine of the test may have less free than the limit says.
+	opts.JetStreamMaxStore = min(opts.JetStreamMaxStore, 1<<30)
+	s, err := server.NewServer(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the server does not take connections")
+	}
+	return s
+}
+
+// withExamples writes the configuration with its examples in use.
+func withExamples(t *testing.T, keep func(string) bool) string {
+	t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(read(t, natsConf)) {
+		before, after, found := strings.Cut(line, "#-")
+		if found && keep(line) {
+			line = before + after
+		}
+		b.WriteString(line)
+	}
+	file := filepath.Join(t.TempDir(), "nats-server.conf")
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestNATSDoesNotStartWithoutAPassword(t *testing.T) {
+	if _, err := server.ProcessConfigFile(natsConf); err == nil {
+		t.Error("got a configuration, want a refusal: NATS_PASSWORD is not set")
+	}
+}
+
+func TestNATSHoldsWhatItsConfigurationSays(t *testing.T) {
+	t.Setenv("NATS_PASSWORD", "psecret")
+	opts, err := server.ProcessConfigFile(natsConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what      string
+		got, want any
+	}{
+		{"listen", opts.Host, "127.0.0.1"},
+		{"port", opts.Port, 4222},
+		{"monitoring", opts.HTTPHost, "127.0.0.1"},
+		{"monitoring port", opts.HTTPPort, 8222},
+		{"JetStream", opts.JetStream, true},
+		{"store_dir", opts.StoreDir, "/var/lib/nats"},
+		{"max_file_store", opts.JetStreamMaxStore, int64(64 << 30)},
+		{"sync_interval always", opts.SyncAlways, true},
+		{"max_payload", opts.MaxPayload, int32(8 << 20)},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %v, want %v", c.what, c.got, c.want)
+		}
+	}
+
+	s := startNATS(t, natsConf)
+	if nc, err := nats.Connect(s.ClientURL()); err == nil {
+		nc.Close()
+		t.Error("a stranger was let in")
+	}
+	nc, err := nats.Connect(s.ClientURL(), nats.UserInfo("yaosu", "psecret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if got := nc.MaxPayload(); got != 8<<20 {
+		t.Errorf("largest message: got %d, want %d", got, 8<<20)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Twice: as every start of an ingester does.
+	for range 2 {
+		if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ack, err := js.Publish(t.Context(), schema.ScanSubject("530902", "P53090200417"), make([]byte, 7<<20))
+	if err != nil || ack.Stream != schema.StreamScans {
+		t.Errorf("publish a message of 7 MB: got %v, %v, want it in %s", ack, err, schema.StreamScans)
+	}
+}
+
+func TestAnInstitutionOfTheExamplePublishesUnderItsOwnNameAlone(t *testing.T) {
+	t.Setenv("NATS_PASSWORD", "psecret")
+	t.Setenv("NATS_PASSWORD_P53090200417", "pother")
+	cluster := false
+	s := startNATS(t, withExamples(t, func(line string) bool {
+		cluster = cluster || strings.HasPrefix(line, "#- cluster")
+		return !cluster
+	}))
+	owner, err := nats.Connect(s.ClientURL(), nats.UserInfo("yaosu", "psecret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer owner.Close()
+	js, err := jetstream.New(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan error, 16) // never blocks the client's reader
+	shop, err := nats.Connect(s.ClientURL(), nats.UserInfo("P53090200417", "pother"), nats.CustomInboxPrefix("_INBOX_P53090200417"),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shop.Close()
+	if _, err := shop.Request("scan.v1.530902.P53090200417", []byte("{}"), 10*time.Second); err != nil {
+		t.Errorf("its own subject: %v", err)
+	}
+	for what, try := range map[string]func() error{
+		"publish for another": func() error { return shop.Publish("scan.v1.530902.P53090200418", []byte("{}")) },
+		"read the scans":      func() error { _, err := shop.SubscribeSync("scan.v1.>"); return err },
+		"read all replies":    func() error { _, err := shop.SubscribeSync("_INBOX.>"); return err },
+		"delete the stream":   func() error { return shop.Publish("$JS.API.STREAM.DELETE.SCANS", nil) },
+	} {
+		if err := try(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		select {
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("%s: got %v, want %v", what, err, nats.ErrPermissionViolation)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: nobody refused", what)
+		}
+	}
+}
+
+func TestTheClusterOfTheExampleIsOne(t *testing.T) {
+	t.Setenv("NATS_PASSWORD", "psecret")
+	t.Setenv("NATS_PASSWORD_P53090200417", "pother")
+	t.Setenv("NATS_ROUTE_PASSWORD", "proute")
+	t.Setenv("NATS_ROUTE_2", "nats://route:proute@nats-2:6222")
+	t.Setenv("NATS_ROUTE_3", "nats://route:proute@nats-3:6222")
+	opts, err := server.ProcessConfigFile(withExamples(t, func(string) bool { return true }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if opts.Cluster.Name != "yaosu" || opts.Cluster.Port != 6222 || len(opts.Routes) != 2 || opts.Routes[1].Host != "nats-3:6222" {
+		t.Errorf("got cluster %q on port %d with routes %v", opts.Cluster.Name, opts.Cluster.Port, opts.Routes)
+	}
+}

@@ -1,0 +1,70 @@
+package gate_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"yaosu/gate"
+)
+
+func TestDoor(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var away atomic.Bool
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- gate.Run(ctx, gate.Config{Listener: listener, Ready: []gate.Probe{
+			{Name: "nats", Check: func(context.Context) error { return nil }},
+			{Name: "clickhouse", Check: func(context.Context) error {
+				if away.Load() {
+					return errors.New("password secret is wrong")
+				}
+				return nil
+			}},
+		}})
+	}()
+	for _, c := range []struct {
+		name, path string
+		away       bool
+		status     int
+		want       string
+	}{
+		{"it lives", "/healthz", false, 200, `"status":"ok"`},
+		{"it is ready when all parts answer", "/readyz", false, 200, `"clickhouse":"ok"`},
+		{"it lives without its parts", "/healthz", true, 200, `"status":"ok"`},
+		{"it is not ready when a part is away", "/readyz", true, 503, `"clickhouse":"away","nats":"ok"`},
+		{"what is not there is not found", "/nothing", false, 404, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			away.Store(c.away)
+			resp, err := http.Get("http://" + listener.Addr().String() + c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != c.status || !strings.Contains(string(body), c.want) {
+				t.Errorf("got %d %s, want %d with %s", resp.StatusCode, body, c.status, c.want)
+			}
+			if strings.Contains(string(body), "secret") {
+				t.Errorf("the answer tells the reason: %s", body)
+			}
+		})
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run ended with %v, want nil", err)
+	}
+}
