@@ -6,7 +6,7 @@ SHELL := bash
 export CGO_ENABLED ?= 0
 DATA ?= yaosu-data
 
-.PHONY: help build engine demo up test check generate rule fuzz vuln clean
+.PHONY: help build engine demo up test check generate bench rule fuzz vuln clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -42,6 +42,9 @@ generate: engine ## rebuild schema/schema.sql from the migrations
 
 rule: ## make rule NAME=x starts a new detector
 	@./detect/new-rule.sh "$(NAME)"
+
+bench: engine ## measure: bytes per scan and a full pass over ten million
+	go test -v ./detect -run '^$$' -bench TenMillion -benchtime 1x -timeout 60m
 
 fuzz: engine ## fuzz what outsiders send, a minute each
 	for target in FuzzClassify FuzzDecodeJSON FuzzEvents FuzzScrubPerson FuzzReadCSV; do \

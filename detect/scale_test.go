@@ -52,7 +52,7 @@ func BenchmarkTenMillionScans(b *testing.B) {
 	exec(fmt.Sprintf(`INSERT INTO scan_rows
 		SELECT town.* REPLACE (
 			if(scheme = 'cn20',
-				intDiv(code, 10000000000000) * 10000000000000 + (code %% 10000000000000 + n * 1234567891) %% 10000000000000,
+				intDiv(code, 10000000000000) * 10000000000000 + cityHash64(code, n) %% 10000000000000,
 				xxHash64(code, n)) AS code,
 			if(code_text = '', '', concat(code_text, toString(n))) AS code_text,
 			concat(org, leftPad(toString(n), 4, '0')) AS org,
@@ -64,6 +64,14 @@ func BenchmarkTenMillionScans(b *testing.B) {
 		FROM (SELECT * FROM scan_rows FINAL) AS town
 		CROSS JOIN (SELECT number + 1 AS n FROM numbers(%d)) AS copies
 		SETTINGS max_block_size = 65536, min_insert_block_size_rows = 1000000`, copies-1))
+	exec(fmt.Sprintf(`INSERT INTO voids
+		SELECT town.* REPLACE (
+			concat(org, leftPad(toString(n), 4, '0')) AS org,
+			concat(event_id, '-', toString(n)) AS event_id,
+			if(reverses = '', '', concat(reverses, '-', toString(n))) AS reverses,
+			if(settlement = '', '', concat(settlement, toString(n))) AS settlement)
+		FROM (SELECT * FROM voids FINAL) AS town
+		CROSS JOIN (SELECT number + 1 AS n FROM numbers(%d)) AS copies`, copies-1))
 	exec("OPTIMIZE TABLE scan_rows FINAL")
 	rows := count("SELECT toFloat64(count()) FROM scan_rows")
 	b.ReportMetric(rows, "scans")

@@ -97,7 +97,7 @@ func (list exemptions) apply(s *schema.Suspect) {
 			e.entityKind == s.EntityKind && e.entityID == s.EntityID &&
 			e.from <= day && (e.to == "" || day <= e.to) {
 			s.Status = schema.StatusExplained
-			s.Reason += fmt.Sprintf("(已豁免:%s,批准人 %s)", e.reason, e.author)
+			s.Reason += fmt.Sprintf("（已豁免：%s，批准人 %s）", e.reason, e.author)
 			return
 		}
 	}

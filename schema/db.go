@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"strings"
@@ -85,20 +84,9 @@ func Database(dsn string) (string, error) {
 	return opts.Auth.Database, nil
 }
 
-// openServer connects to the server of dsn without its database.
-func openServer(dsn string) (driver.Conn, error) {
-	opts, err := options(dsn)
-	if err != nil {
-		return nil, err
-	}
-	opts.Auth.Database = "default"
-	return clickhouse.Open(opts)
-}
-
-// ping waits for nothing: it says whether the engine answers now.
-func ping(ctx context.Context, conn driver.Conn) error {
-	if err := conn.Ping(ctx); err != nil {
-		return fmt.Errorf("reach ClickHouse: %w", err)
-	}
-	return nil
+// inDatabase is opts for another database of the same server.
+func inDatabase(opts *clickhouse.Options, database string) *clickhouse.Options {
+	other := *opts
+	other.Auth.Database = database
+	return &other
 }

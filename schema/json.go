@@ -709,11 +709,8 @@ func (d *decoder) whole() {
 			d.refuse(RefuseCodes, fCodes, "a "+string(s.Kind)+" needs at least one code")
 		}
 	case Void:
-		switch {
-		case len(s.Codes) > 0:
+		if len(s.Codes) > 0 {
 			d.refuse(RefuseCodes, fCodes, "a void carries no codes")
-		case s.Reverses == "" && s.Settlement == "" && s.BatchNo == "":
-			d.refuse(RefuseMissing, fReverses, "a void must name reverses, settlement or batch_no")
 		}
 	}
 	if s.Kind != Void {

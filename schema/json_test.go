@@ -156,8 +156,6 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a code that is a number", with("codes", raw(`[83857930000879766660]`)), schema.RefuseType, "codes"},
 		{"a code that is null", with("codes", raw(`[null]`)), schema.RefuseType, "codes"},
 		{"a void with codes", void(map[string]any{"codes": []string{"1"}}), schema.RefuseCodes, "codes"},
-		{"a void that names nothing", void(map[string]any{"reverses": nil}), schema.RefuseMissing, "reverses"},
-		{"a void that names empty strings", void(map[string]any{"reverses": "", "settlement": "", "batch_no": ""}), schema.RefuseMissing, "reverses"},
 		{"a void of voids", void(map[string]any{"void_kind": []string{"sale", "void"}}), schema.RefuseValue, "void_kind"},
 		{"a void of an unknown kind", void(map[string]any{"void_kind": "gift"}), schema.RefuseValue, "void_kind"},
 		{"a void kind that is a number", void(map[string]any{"void_kind": 1}), schema.RefuseType, "void_kind"},

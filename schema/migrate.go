@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
@@ -45,31 +46,54 @@ type migration struct {
 // newest schema. It returns the names of the migrations it ran. It refuses a
 // database whose migrations were changed since, or are newer than this program.
 func Apply(ctx context.Context, dsn string) (applied []string, err error) {
-	database, err := Database(dsn)
+	opts, err := options(dsn)
 	if err != nil {
 		return nil, err
 	}
-	server, err := openServer(dsn)
+	return apply(ctx, opts)
+}
+
+// apply is Apply for the database of opts.
+func apply(ctx context.Context, opts *clickhouse.Options) (applied []string, err error) {
+	database := opts.Auth.Database
+	if err := createDatabase(ctx, opts); err != nil {
+		return nil, err
+	}
+	conn, err := clickhouse.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
-	defer server.Close()
-	if err := ping(ctx, server); err != nil {
-		return nil, err
-	}
-	if err := server.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteName(database)); err != nil {
-		return nil, fmt.Errorf("create database %s: %w", database, err)
-	}
-	conn, err := Open(dsn)
-	if err != nil {
-		return nil, err
-	}
 	defer conn.Close()
+	var spread uint64
+	if err := conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'scan_rows' AND engine = 'Distributed'").Scan(&spread); err != nil {
+		return nil, fmt.Errorf("look at the tables of %s: %w", database, err)
+	}
+	if spread > 0 {
+		// The tables would be made beside those of the cluster, on this server only.
+		return nil, fmt.Errorf("database %s is spread over a cluster: apply the schema with the names of the cluster, on each of its servers", database)
+	}
 	all, err := readMigrations(migrationFiles)
 	if err != nil {
 		return nil, err
 	}
 	return migrate(ctx, conn, all)
+}
+
+// createDatabase makes the database of opts where it is missing. It waits for
+// nothing: it says whether the engine answers now.
+func createDatabase(ctx context.Context, opts *clickhouse.Options) error {
+	server, err := clickhouse.Open(inDatabase(opts, "default"))
+	if err != nil {
+		return fmt.Errorf("open ClickHouse: %w", err)
+	}
+	defer server.Close()
+	if err := server.Ping(ctx); err != nil {
+		return fmt.Errorf("reach ClickHouse: %w", err)
+	}
+	if err := server.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteName(opts.Auth.Database)); err != nil {
+		return fmt.Errorf("create database %s: %w", opts.Auth.Database, err)
+	}
+	return nil
 }
 
 // migrate runs what of all has not run. It is safe to call twice, also at once.

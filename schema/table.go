@@ -18,6 +18,7 @@ const (
 	FlagClock        = "clock"         // time before 2015, or later than receipt by more than ClockSlack
 	FlagNoPerson     = "no_person"     // insured sale without a person
 	FlagNoSettlement = "no_settlement" // insured sale without a settlement
+	FlagNamesNothing = "names_nothing" // void without reverses, settlement and batch_no: it has no effect
 )
 
 // ClockSlack is how far a counter's clock may run ahead of receipt.
@@ -175,6 +176,9 @@ func (b *Block) Add(s *Scan, seq uint64, received time.Time) {
 		}
 	}
 	if e.Kind == Void {
+		if e.Reverses == "" && e.Settlement == "" && e.BatchNo == "" {
+			flags = append(flags, FlagNamesNothing)
+		}
 		b.voids.add(&e, digest, received, clock)
 	}
 	if len(rows) == 0 {

@@ -158,6 +158,22 @@ func TestWrongClocksAreFlaggedByTheirFirstReceipt(t *testing.T) {
 	}
 }
 
+func TestWhatIsMerelyMissingIsKeptAndFlagged(t *testing.T) {
+	conn := newDatabase(t, "native")
+	send(t, conn,
+		`{"event_id":"insured","kind":"sale","time":"2026-03-01T10:00:00+08:00","org":"A","region":"420106","codes":["80000000000000000012"],"pay":"insured"}`,
+		`{"event_id":"self","kind":"sale","time":"2026-03-01T10:00:00+08:00","org":"A","region":"420106","codes":["80000000000000000012"]}`,
+		`{"event_id":"void","kind":"void","time":"2026-03-01T10:00:00+08:00","org":"A","region":"420106"}`)
+	got := query(t, conn, "SELECT event_id, toString(flags) FROM scans ORDER BY event_id")
+	want := [][]string{{"insured", "['no_person','no_settlement']"}, {"self", "[]"}, {"void", "['names_nothing']"}}
+	for i := range want {
+		if i >= len(got) || !slices.Equal(got[i], want[i]) {
+			t.Errorf("got %q, want %q", got, want)
+			break
+		}
+	}
+}
+
 func TestRowsOfOneEvent(t *testing.T) {
 	for _, c := range []struct {
 		name, codes, extra string

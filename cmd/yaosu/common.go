@@ -102,7 +102,7 @@ func writeEndpoints(dir string, e endpoints) error {
 		return err
 	}
 	path := filepath.Join(dir, endpointsFile)
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", endpointsFile, err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {

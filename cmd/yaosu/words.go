@@ -39,6 +39,7 @@ var (
 	flagWords = map[string]string{
 		schema.FlagNoPerson:     "缺参保人",
 		schema.FlagNoSettlement: "缺结算号",
+		schema.FlagNamesNothing: "未指明撤销对象",
 		schema.FlagTrimmed:      "码前后有多余字符",
 		schema.FlagNoGS:         "码缺分隔符",
 		schema.FlagTruncated:    "码被截断",

@@ -129,6 +129,7 @@ func clockWrong(s schema.Scan, p Params) bool {
 
 // content is everything an event says, instants in one zone.
 func content(s schema.Scan) string {
+	s.Codes = slices.Sorted(slices.Values(s.Codes)) // their order says nothing
 	s.Time, s.Sent, s.Unknown = s.Time.UTC(), s.Sent.UTC(), 0
 	if len(s.Codes) == 0 {
 		s.Codes = nil

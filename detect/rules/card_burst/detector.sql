@@ -47,61 +47,65 @@ WITH
     (
         SELECT
             *,
-            uniqExactIf(person, person != '') OVER following AS n,
-            max(time) OVER following AS until
+            uniqExactIf(person, person != '') OVER (
+                PARTITION BY org, device
+                ORDER BY toUnixTimestamp64Milli(time)
+                RANGE BETWEEN CURRENT ROW AND {minutes:UInt32} * 60000 FOLLOWING) AS n,
+            max(time) OVER (
+                PARTITION BY org, device
+                ORDER BY toUnixTimestamp64Milli(time)
+                RANGE BETWEEN CURRENT ROW AND {minutes:UInt32} * 60000 FOLLOWING) AS until,
+            uniqExactIf(person, person != '') OVER (PARTITION BY org, device, toStartOfFiveMinutes(time)) AS slot_persons,
+            row_number() OVER (PARTITION BY org, device, toStartOfFiveMinutes(time) ORDER BY time, person) = 1 AS slot_first
         FROM swipes
-        WINDOW following AS (
-            PARTITION BY org, device
-            ORDER BY toUnixTimestamp64Milli(time)
-            RANGE BETWEEN CURRENT ROW AND {minutes:UInt32} * 60000 FOLLOWING)
     ),
-    slots AS
+    devices AS
     (
         SELECT
             org,
             device,
-            groupArray((day, n)) AS usual
-        FROM
-        (
-            SELECT
-                org,
-                device,
-                toDate(time) AS day,
-                toStartOfFiveMinutes(time) AS slot,
-                uniqExactIf(person, person != '') AS n
-            FROM swipes
-            WHERE (org, device) IN (SELECT org, device FROM windows WHERE n >= {persons:UInt32})
-            GROUP BY org, device, day, slot
-        )
-        GROUP BY org, device
+            groupArrayIf((toDate(time), slot_persons), slot_first) AS slots,
+            groupArrayIf((time, until, n), n >= {persons:UInt32}) AS crowds,
+            groupArray((time, org, event_id, 'burst', code_key, person, region, paid)) AS swiped
+        FROM windows
+        GROUP BY
+            org,
+            device
+        HAVING notEmpty(crowds)
+    ),
+    -- Each crowd with what is usual there on the other dates.
+    measured AS
+    (
+        SELECT
+            * EXCEPT (slots, crowds),
+            arrayMap(
+                c -> (c.1, c.2, c.3, arraySort(arrayMap(s -> s.2, arrayFilter(s -> s.1 != toDate(c.1) AND s.1 != toDate(c.2), slots)))),
+                crowds) AS crowds
+        FROM devices
+    ),
+    judged AS
+    (
+        SELECT
+            * EXCEPT crowds,
+            arrayMap(c -> (c.1, c.2, c.3, if(length(c.4) < 20, 0, c.4[toUInt32(ceil(0.95 * length(c.4)))])), crowds) AS crowds
+        FROM measured
     ),
     bursts AS
     (
         SELECT
-            w.org AS org,
-            w.device AS device,
-            w.time AS since,
-            w.until AS until,
-            w.n AS n,
-            arraySort(arrayMap(s -> s.2, arrayFilter(s -> s.1 != toDate(w.time) AND s.1 != toDate(w.until), slots.usual))) AS others,
-            if(length(others) < 20, 0, others[toUInt32(ceil(0.95 * length(others)))]) AS usual
-        FROM windows AS w
-        INNER JOIN slots ON slots.org = w.org AND slots.device = w.device
-        WHERE w.n >= {persons:UInt32} AND w.n >= {times:Float64} * usual
+            * EXCEPT crowds,
+            arraySort(c -> (-toInt64(c.3), c.1), arrayFilter(c -> c.3 >= {times:Float64} * c.4, crowds)) AS found
+        FROM judged
     )
 SELECT
     concat(b.org, '/', b.device) AS entity_id,
-    toFloat64(max(b.n)) AS score,
-    arraySum(arrayMap(s -> s.8, groupUniqArray((s.time, s.org, s.event_id, 'burst', s.code_key, s.person, s.region, s.paid)) AS swiped)) AS amount,
+    toFloat64(b.found[1].3) AS score,
+    arraySum(arrayMap(s -> s.8, arrayFilter(s -> arrayExists(f -> s.1 >= f.1 AND s.1 <= f.2, b.found), b.swiped) AS proofs)) AS amount,
     concat(
-        if(any(o.name) != '', any(o.name), b.org), ' 的终端 ', b.device, ' 于 ', formatDateTime(argMin(b.since, (-toInt64(b.n), b.since)), '%F %H:%i'),
-        ' 起 ', toString({minutes:UInt32}), ' 分钟内有 ', toString(max(b.n)), ' 名参保人医保结算,平日同长时段为 ',
-        toString(argMin(b.usual, (-toInt64(b.n), b.since))), ' 人') AS reason,
-    arraySort(arrayMap(s -> (s.1, s.2, s.3, s.4, s.5, s.6, s.7), swiped)) AS evidence
+        if(o.name != '', o.name, b.org), ' 的终端 ', b.device, ' 于 ', formatDateTime(b.found[1].1, '%F %H:%i'),
+        ' 起 ', toString({minutes:UInt32}), ' 分钟内有 ', toString(b.found[1].3), ' 名参保人医保结算，平日同长时段为 ',
+        toString(b.found[1].4), ' 人') AS reason,
+    arraySort(arrayMap(s -> (s.1, s.2, s.3, s.4, s.5, s.6, s.7), proofs)) AS evidence
 FROM bursts AS b
-INNER JOIN swipes AS s ON s.org = b.org AND s.device = b.device
 LEFT JOIN org_facts AS o ON o.org = b.org
-WHERE s.time >= b.since AND s.time <= b.until
-GROUP BY
-    b.org,
-    b.device
+WHERE notEmpty(b.found)

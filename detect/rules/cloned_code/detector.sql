@@ -11,11 +11,11 @@ SELECT
     sum(p.second_paid) AS amount,
     concat(
         '追溯码 ', p.code_key, ' 于 ', formatDateTime(min(p.first_time), '%F'),
-        ' 在', argMin(if(a.name != '', a.name, p.first_org), (p.first_time, p.first_org, p.first_event)), '医保结算,',
+        ' 在', argMin(if(a.name != '', a.name, p.first_org), (p.first_time, p.first_org, p.first_event)), '医保结算，',
         toString(round(argMin(p.gap_hours, (p.first_time, p.first_org, p.first_event)), 1)), ' 小时后在',
-        argMin(if(b.name != '', b.name, p.second_org), (p.first_time, p.first_org, p.first_event)), '再次医保结算,',
+        argMin(if(b.name != '', b.name, p.second_org), (p.first_time, p.first_org, p.first_event)), '再次医保结算，',
         argMin(multiIf(p.first_person = '' OR p.second_person = '', '参保人信息不全', p.first_person = p.second_person, '两次参保人相同', '两次参保人不同'), (p.first_time, p.first_org, p.first_event)),
-        if(count() > 1, concat(';共 ', toString(count()), ' 次短时间跨机构结算'), '')) AS reason,
+        if(count() > 1, concat('；共 ', toString(count()), ' 次短时间跨机构结算'), '')) AS reason,
     arraySort(groupUniqArrayArray([
         (p.first_time, p.first_org, p.first_event, 'sold_first', p.code_key, p.first_person, p.first_region),
         (p.second_time, p.second_org, p.second_event, 'sold_again', p.code_key, p.second_person, p.second_region)])) AS evidence

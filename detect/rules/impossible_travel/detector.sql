@@ -51,9 +51,9 @@ SELECT
     toFloat64(max(least(km / greatest(hours, 1 / 60), 9999))) AS score,
     sum(paid) AS amount,
     concat(
-        '参保人 ', person, ' 于 ', formatDateTime(min(previous.1), '%F %H:%i'), ' 在', argMin(previous.8, (time, org, event_id, code_key)), '结算,',
+        '参保人 ', person, ' 于 ', formatDateTime(min(previous.1), '%F %H:%i'), ' 在', argMin(previous.8, (time, org, event_id, code_key)), '结算，',
         toString(round(argMin(hours, (time, org, event_id, code_key)), 1)), ' 小时后在 ', toString(round(argMin(km, (time, org, event_id, code_key)))), ' 公里外的', argMin(name, (time, org, event_id, code_key)),
-        '再次结算', if(count() > 1, concat(',此类情形共 ', toString(count()), ' 次'), '')) AS reason,
+        '再次结算', if(count() > 1, concat('，此类情形共 ', toString(count()), ' 次'), '')) AS reason,
     arraySort(groupUniqArrayArray([
         (previous.1, previous.2, previous.3, 'card_here', previous.4, person, previous.5),
         (time, org, event_id, 'card_there', code_key, person, region)])) AS evidence

@@ -48,10 +48,10 @@ SELECT
     0. AS amount,
     concat(
         '追溯码 ', c.code_key, ' 于 ', formatDateTime(min(c.sale.1), '%F'),
-        ' 在', argMin(if(a.name != '', a.name, c.sale.2), (c.time, c.org, c.event_id)), '医保结算,',
+        ' 在', argMin(if(a.name != '', a.name, c.sale.2), (c.time, c.org, c.event_id)), '医保结算，',
         toString(round(dateDiff('millisecond', argMin(c.sale.1, (c.time, c.org, c.event_id)), min(c.time)) / 86400000, 1)), ' 天后出现在',
         argMin(if(b.name != '', b.name, c.org), (c.time, c.org, c.event_id)), '的',
-        argMin(multiIf(c.kind = 'purchase', '采购', c.kind = 'stock_in', '入库', '盘存'), (c.time, c.org, c.event_id)), '记录中,尚可在再次售出前查获') AS reason,
+        argMin(multiIf(c.kind = 'purchase', '采购', c.kind = 'stock_in', '入库', '盘存'), (c.time, c.org, c.event_id)), '记录中，尚可在再次售出前查获') AS reason,
     arraySort(groupUniqArrayArray([
         (c.sale.1, c.sale.2, c.sale.3, 'sold_first', c.code_key, c.sale.4, c.sale.5),
         (c.time, c.org, c.event_id, 'restocked', c.code_key, c.person, c.region)])) AS evidence

@@ -11,45 +11,66 @@ WITH
     cycles AS
     (
         SELECT
-            *,
+            person,
             multiIf(drug != '', drug, code_key != '', code_key, code_raw) AS what,
-            if(settlement != '', concat(org, '/', settlement), concat(org, '//', event_id)) AS settled
+            groupArray((
+                time,
+                org,
+                event_id,
+                if(settlement != '', concat(org, '/', settlement), concat(org, '//', event_id)) AS settled,
+                undone_at,
+                undone_event,
+                code_key,
+                region,
+                paid)) AS rows
         FROM busy_sales
         WHERE pay = 'insured'
             AND person != ''
             AND undone
             AND undone_at >= time
             AND undone_at <= time + toIntervalMinute({minutes:UInt32})
-    ),
-    counted AS
-    (
-        SELECT
-            person,
-            what,
-            groupArray((time, settled)) AS all,
-            arrayFilter(
-                w -> w.2 >= {cycles:UInt32},
-                arrayMap(
-                    a -> (a.1, length(arrayDistinct(arrayMap(b -> b.2, arrayFilter(b -> b.1 >= a.1 AND b.1 <= a.1 + toIntervalHour({days:UInt32} * 24), all))))),
-                    all)) AS windows
-        FROM cycles
         GROUP BY
             person,
             what
-        HAVING notEmpty(windows)
+        HAVING uniqExact(settled) >= {cycles:UInt32}
+    ),
+    -- How many settlements fall within the days that each opens.
+    windows AS
+    (
+        SELECT
+            *,
+            arrayMap(
+                a -> length(arrayDistinct(arrayMap(b -> b.4, arrayFilter(b -> b.1 >= a.1 AND b.1 <= a.1 + toIntervalHour({days:UInt32} * 24), rows)))),
+                rows) AS ahead
+        FROM cycles
+    ),
+    proven AS
+    (
+        SELECT
+            * EXCEPT ahead,
+            arrayMax(ahead) AS most,
+            arrayMap(a -> a.1, arrayFilter((a, n) -> n >= {cycles:UInt32}, rows, ahead)) AS starts
+        FROM windows
+        WHERE most >= {cycles:UInt32}
+    ),
+    proofs AS
+    (
+        SELECT
+            person,
+            most,
+            arrayJoin(arrayFilter(r -> arrayExists(s -> r.1 >= s AND r.1 <= s + toIntervalHour({days:UInt32} * 24), starts), rows)) AS r
+        FROM proven
     )
 SELECT
-    c.person AS entity_id,
-    toFloat64(max(arrayMax(arrayMap(w -> w.2, n.windows)))) AS score,
-    sum(c.paid) AS amount,
+    person AS entity_id,
+    toFloat64(max(most)) AS score,
+    sum(r.9) AS amount,
     concat(
-        '参保人 ', c.person, ' 于 ', formatDateTime(min(c.time), '%F'), ' 至 ', formatDateTime(max(c.time), '%F'),
-        ' 在 ', toString(uniqExact(c.org)), ' 家机构对同一药品先医保结算、', toString({minutes:UInt32}), ' 分钟内又退货,',
-        toString({days:UInt32}), ' 天内最多 ', toString(max(arrayMax(arrayMap(w -> w.2, n.windows)))), ' 次') AS reason,
+        '参保人 ', person, ' 于 ', formatDateTime(min(r.1), '%F'), ' 至 ', formatDateTime(max(r.1), '%F'),
+        ' 在 ', toString(uniqExact(r.2)), ' 家机构对同一药品先医保结算、', toString({minutes:UInt32}), ' 分钟内又退货，',
+        toString({days:UInt32}), ' 天内最多 ', toString(max(most)), ' 次') AS reason,
     arraySort(groupUniqArrayArray([
-        (c.time, c.org, c.event_id, 'sold', c.code_key, c.person, c.region),
-        (c.undone_at, c.org, c.undone_event, 'returned', c.code_key, c.person, c.region)])) AS evidence
-FROM cycles AS c
-INNER JOIN counted AS n ON n.person = c.person AND n.what = c.what
-WHERE arrayExists(w -> c.time >= w.1 AND c.time <= w.1 + toIntervalHour({days:UInt32} * 24), n.windows)
-GROUP BY c.person
+        (r.1, r.2, r.3, 'sold', r.7, person, r.8),
+        (r.5, r.2, r.6, 'returned', r.7, person, r.8)])) AS evidence
+FROM proofs
+GROUP BY person
