@@ -29,7 +29,7 @@ up: engine build ## run the whole system on this machine, data in $(DATA)
 test: engine ## run all tests against the real engines
 	./deploy/test.sh
 
-check: ## vet, staticcheck, format, generated files, tidy
+check: engine ## vet, staticcheck, format, generated files, tidy
 	go vet ./...
 	go tool staticcheck ./...
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

@@ -29,7 +29,7 @@ if [ -z "$town" ]; then
 fi
 
 echo "== starting NATS, ClickHouse, ingester and detectors"
-"$yaosu" up --data "$data" --log-level warn >"$data/up.txt" 2>&1 &
+"$yaosu" up --data "$data" --detect-every 1h --log-level warn >"$data/up.txt" 2>&1 &
 up=$!
 stop() {
 	kill -TERM "$up" 2>/dev/null || true

@@ -26,6 +26,10 @@ type Config struct {
 	// "rule.parameter", for example resold_code.clone_days.
 	Params map[string]string
 
+	// Try counts what the rules find and writes nothing: for rules that are not
+	// live.
+	Try bool
+
 	// Every is how often Run looks whether anything came in. Default 10 s.
 	Every time.Duration
 
@@ -170,6 +174,13 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 	findings, err := c.find(ctx, rule, values)
 	if err != nil {
 		return report, err
+	}
+	if c.Try {
+		report.Found = len(findings)
+		for _, f := range findings {
+			c.Log.Info("found on trial", "rule", rule.ID, "entity", f.entityID, "reason", f.reason)
+		}
+		return report, nil
 	}
 	before, err := readStanding(ctx, c.Conn, rule.ID)
 	if err != nil {

@@ -151,7 +151,7 @@ func TestMigrationsRunOnceAndRefuseWhatTheyCannotTrust(t *testing.T) {
 
 func TestEveryColumnAnalystsRelyOnHasACommentInBothLanguages(t *testing.T) {
 	conn := newDatabase(t, "native")
-	relied := "'scans', 'scan_rows', 'voids', 'suspects', 'suspect_rows', 'decisions', 'rejects', 'reject_rows', 'id_conflicts', 'orgs', 'drugs', 'persons', 'inpatient', 'regions', 'packs', 'exemptions', 'person_vault', 'placeholders'"
+	relied := "'scans', 'sales', 'effective_sales', 'wrong_clocks', 'scan_rows', 'voids', 'suspects', 'suspect_rows', 'decisions', 'rejects', 'reject_rows', 'id_conflicts', 'orgs', 'drugs', 'persons', 'inpatient', 'regions', 'packs', 'exemptions', 'person_vault', 'placeholders'"
 	rows := query(t, conn, "SELECT table, name, comment FROM system.columns WHERE database = currentDatabase() AND table IN ("+relied+")")
 	if len(rows) < 150 {
 		t.Fatalf("found %d columns", len(rows))

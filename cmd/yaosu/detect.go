@@ -26,7 +26,7 @@ func detectCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "once", Usage: "make one full pass and end"},
 			&cli.BoolFlag{Name: "list", Usage: "print the rules with their parameters and end"},
-			&cli.StringSliceFlag{Name: "rule", Usage: "run only this `RULE`, whatever its status; may be given again"},
+			&cli.StringSliceFlag{Name: "rule", Usage: "run only this `RULE`; may be given again. With one that is not live nothing is written, what it finds is logged"},
 			&cli.StringSliceFlag{Name: "param", Usage: "`RULE.NAME=VALUE` in the place of a default; may be given again"},
 			&cli.DurationFlag{Name: "every", Usage: "how often (`TIME`) to look whether anything came in", Value: 10 * time.Second},
 		},
@@ -52,6 +52,7 @@ func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
 			return usageErrorf("no rule is called %s: yaosu detect --list prints them", id)
 		}
 		cfg.Rules = append(cfg.Rules, all[i])
+		cfg.Try = cfg.Try || all[i].Status != "live"
 	}
 	if cfg.Params, err = ruleParams(cmd.StringSlice("param")); err != nil {
 		return err
@@ -77,6 +78,9 @@ func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
 		out.AppendRow([]any{r.ID, r.Found, r.New, r.Changed, r.Explained, r.Took.Round(time.Millisecond)})
 	}
 	out.Render()
+	if cfg.Try {
+		fmt.Fprintln(cmd.Root().Writer, "on trial: nothing was written")
+	}
 	fmt.Fprintf(cmd.Root().Writer, "%d suspects stand, pass took %s\n", found, report.Took.Round(time.Millisecond))
 	return nil
 }

@@ -62,6 +62,9 @@ func Make(seed uint64, size Size) Town {
 // Write puts the town into dir: events.ndjson, a CSV for each kind of
 // reference data, and expected.json, which is Planted.
 func (t Town) Write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write a town: %w", err)
+	}
 	var lines []byte
 	for i := range t.Events {
 		lines = append(t.Events[i].AppendJSON(lines), '\n')

@@ -84,6 +84,16 @@ HAVING contents > 1;
 
 -- Events whose clock cannot be trusted; they take no part in any detector.
 CREATE VIEW IF NOT EXISTS wrong_clocks
+(
+    org LowCardinality(String) COMMENT '定点医药机构编号 · designated institution (fixmedins_code)',
+    event_id String COMMENT '事件号 · event_id (yaosu)',
+    kind Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '业务类型 · what happened (infno)',
+    time DateTime64(3, 'Asia/Shanghai') COMMENT '所报时间 · the time it gave (sel_retn_time)',
+    received DateTime64(3, 'Asia/Shanghai') COMMENT '首次接收时间 · first receipt (yaosu)',
+    region LowCardinality(String) COMMENT '机构所在县级区划 · county of the institution (fixmedins_admdvs)',
+    device LowCardinality(String) COMMENT '终端设备编号 · POS or scanner (dev_no)'
+)
+COMMENT '时钟异常事件,不参与任何规则 · events with a wrong clock, in no detector'
 AS SELECT
     org,
     event_id,
