@@ -66,6 +66,12 @@ func suspectID(rule, entityKind, entityID, period string) string {
 	return idText.EncodeToString(sum[:10])
 }
 
+// cents rounds yuan. Sums of floats differ in their last bits with the order of
+// rows; those go first, so that half a cent falls to the same side every time.
+func cents(yuan float64) float64 {
+	return math.Round(math.Round(yuan*1e6)/1e4) / 100
+}
+
 // suspect gives a finding the columns that follow from its evidence.
 func (f *finding) suspect(rule *Rule, parameters string) schema.Suspect {
 	s := schema.Suspect{
@@ -77,7 +83,7 @@ func (f *finding) suspect(rule *Rule, parameters string) schema.Suspect {
 		EntityID:        f.entityID,
 		Period:          f.period,
 		Score:           f.score,
-		Amount:          math.Round(f.amount*100) / 100,
+		Amount:          cents(f.amount),
 		Reason:          f.reason,
 		Parameters:      parameters,
 		Status:          schema.StatusOpen,
@@ -88,8 +94,13 @@ func (f *finding) suspect(rule *Rule, parameters string) schema.Suspect {
 		Roles:           []string{},
 		Persons:         []string{},
 	}
+	seen := map[*[]string]map[string]bool{}
 	add := func(list *[]string, value string) {
-		if value != "" && !slices.Contains(*list, value) {
+		if seen[list] == nil {
+			seen[list] = map[string]bool{}
+		}
+		if value != "" && !seen[list][value] {
+			seen[list][value] = true
 			*list = append(*list, value)
 		}
 	}

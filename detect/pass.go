@@ -3,6 +3,7 @@ package detect
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -92,6 +93,7 @@ func Once(ctx context.Context, cfg Config) (Report, error) {
 	}
 	start := time.Now()
 	var report Report
+	var failed []error
 	exempt, err := readExemptions(ctx, cfg.Conn)
 	if err != nil {
 		return report, err
@@ -100,14 +102,19 @@ func Once(ctx context.Context, cfg Config) (Report, error) {
 		began := time.Now()
 		r, err := cfg.runRule(ctx, &rule, exempt)
 		if err != nil {
-			return report, fmt.Errorf("rule %s: %w", rule.ID, err)
+			// One rule that cannot be worked out must not keep the others from running.
+			failed = append(failed, fmt.Errorf("rule %s: %w", rule.ID, err))
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		r.Took = time.Since(began)
 		report.Rules = append(report.Rules, r)
 		cfg.Log.Debug("rule done", "rule", r.ID, "found", r.Found, "new", r.New, "changed", r.Changed, "explained", r.Explained, "took", r.Took)
 	}
 	report.Took = time.Since(start)
-	return report, nil
+	return report, errors.Join(failed...)
 }
 
 // Run makes a pass whenever scans or reference data came in, until ctx ends. A
@@ -123,9 +130,10 @@ func Run(ctx context.Context, cfg Config) error {
 		now, err := watermark(ctx, cfg.Conn)
 		if err == nil && now != seen {
 			var report Report
-			if report, err = Once(ctx, cfg); err == nil {
+			report, err = Once(ctx, cfg)
+			cfg.logPass(report)
+			if err == nil {
 				seen = now
-				cfg.logPass(report)
 			}
 		}
 		if err != nil && ctx.Err() == nil {

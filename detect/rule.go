@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"regexp"
 	"slices"
@@ -132,7 +133,13 @@ func (r *Rule) parse(text string) error {
 		}
 	}
 	r.SQL = strings.TrimSpace(text)
-	return r.checkParams()
+	if err := r.checkParams(); err != nil {
+		return err
+	}
+	if r.SQL == "" {
+		return errors.New("there is no query below the header")
+	}
+	return nil
 }
 
 func (r *Rule) set(key, value string) error {
@@ -164,7 +171,8 @@ func (r *Rule) set(key, value string) error {
 		if m == nil {
 			return fmt.Errorf("header param %q: want \"name Type = default · what it is\"", value)
 		}
-		r.Params = append(r.Params, Param{Name: m[1], Type: m[2], Default: m[3], Note: m[4]})
+		p := Param{Name: m[1], Type: m[2], Default: m[3], Note: m[4]}
+		r.Params = append(r.Params, p)
 	default:
 		return fmt.Errorf("header key %q is not known", key)
 	}
@@ -185,6 +193,11 @@ func (r *Rule) checkParams() error {
 			return fmt.Errorf("parameter %s is declared and not used", p.Name)
 		case used[p.Name] != p.Type:
 			return fmt.Errorf("parameter %s is declared as %s and used as %s", p.Name, p.Type, used[p.Name])
+		case p.Type != "UInt32" && p.Type != "Float64":
+			return fmt.Errorf("parameter %s is a %s, want UInt32 or Float64", p.Name, p.Type)
+		}
+		if err := p.check(p.Default); err != nil {
+			return fmt.Errorf("parameter %s: %w", p.Name, err)
 		}
 		delete(used, p.Name)
 	}
@@ -209,14 +222,40 @@ func (r *Rule) values(set map[string]string) map[string]string {
 
 // checkSet refuses parameters that no rule has.
 func checkSet(rules []Rule, set map[string]string) error {
-	for name := range set {
+	for name, value := range set {
 		id, param, _ := strings.Cut(name, ".")
-		known := slices.ContainsFunc(rules, func(r Rule) bool {
-			return r.ID == id && slices.ContainsFunc(r.Params, func(p Param) bool { return p.Name == param })
-		})
-		if !known {
+		var known *Param
+		for _, r := range rules {
+			for _, p := range r.Params {
+				if r.ID == id && p.Name == param {
+					known = &p
+				}
+			}
+		}
+		if known == nil {
 			return fmt.Errorf("no rule has the parameter %s: want rule.parameter, for example resold_code.clone_days", name)
 		}
+		if err := known.check(value); err != nil {
+			return fmt.Errorf("parameter %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// check refuses a value that the engine would refuse, or that makes no threshold.
+func (p *Param) check(value string) error {
+	var n float64
+	var err error
+	switch p.Type {
+	case "UInt32":
+		var whole uint64
+		whole, err = strconv.ParseUint(value, 10, 32)
+		n = float64(whole)
+	default:
+		n, err = strconv.ParseFloat(value, 64)
+	}
+	if err != nil || n <= 0 || math.IsInf(n, 0) || math.IsNaN(n) {
+		return fmt.Errorf("%q is not a %s above 0", value, p.Type)
 	}
 	return nil
 }

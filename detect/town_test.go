@@ -306,7 +306,7 @@ func report(t *testing.T, what string, got, want []string) {
 		if n := count[line]; n != 0 && left > 0 {
 			left--
 			count[line] = 0
-			t.Errorf("%s %q: %+d against the plain reader", what, line, n)
+			t.Errorf("%s %q: %+d against what is wanted", what, line, n)
 		}
 	}
 }

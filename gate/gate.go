@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -26,7 +27,8 @@ type Config struct {
 // Probe asks one part whether it can do its work now.
 type Probe struct {
 	Name string // in the answer of /readyz
-	// Check returns nil when the part answers. It is called often and at once.
+	// Check returns nil when the part answers. It is called often and at once, and
+	// returns when its context ends.
 	Check func(context.Context) error
 }
 
@@ -76,13 +78,20 @@ func handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), probeTime)
 		defer cancel()
+		// All at once: one that hangs must not use up the time of the others.
+		found := make([]error, len(cfg.Ready))
+		var asked sync.WaitGroup
+		for i, probe := range cfg.Ready {
+			asked.Go(func() { found[i] = probe.Check(ctx) })
+		}
+		asked.Wait()
 		status, ready := http.StatusOK, "ok"
 		parts := map[string]string{}
-		for _, probe := range cfg.Ready {
+		for i, probe := range cfg.Ready {
 			parts[probe.Name] = "ok"
-			if err := probe.Check(ctx); err != nil {
+			if found[i] != nil {
 				// The reason is for the log: an address may hold a password.
-				cfg.Log.Warn("not ready", "part", probe.Name, "error", err)
+				cfg.Log.Warn("not ready", "part", probe.Name, "error", found[i])
 				parts[probe.Name] = "away"
 				status, ready = http.StatusServiceUnavailable, "away"
 			}

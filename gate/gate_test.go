@@ -68,3 +68,37 @@ func TestDoor(t *testing.T) {
 		t.Errorf("run ended with %v, want nil", err)
 	}
 }
+
+func TestAPartThatHangsIsAwayAloneAndInTime(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		ended <- gate.Run(ctx, gate.Config{Listener: listener, Ready: []gate.Probe{
+			{Name: "clickhouse", Check: func(ctx context.Context) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}},
+			{Name: "nats", Check: func(ctx context.Context) error { return ctx.Err() }},
+		}})
+	}()
+	resp, err := http.Get("http://" + listener.Addr().String() + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `"clickhouse":"away","nats":"ok"`; resp.StatusCode != 503 || !strings.Contains(string(body), want) {
+		t.Errorf("got %d %s, want 503 with %s", resp.StatusCode, body, want)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run ended with %v, want nil", err)
+	}
+}

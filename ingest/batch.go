@@ -12,18 +12,23 @@ import (
 	"yaosu/schema"
 )
 
-// batch is what one insert carries: messages that follow each other in SCANS.
+// batch is what one insert carries: messages that follow each other in SCANS. A
+// message that is too large for one batch is cut: the first message may lack its
+// beginning, which an earlier batch has, and the last one its end.
 type batch struct {
 	block    *schema.Block
 	classify *classifier // of block
 	scan     schema.Scan // reused by decoding
 
-	source   string // the stream, with the time it was made
-	messages int
-	lo, hi   uint64         // sequences of the first and the last message
+	source   string         // the stream, with the time it was made
+	messages int            // that end in this batch
+	lo, hi   uint64         // sequences of the first and the last message; 0 when empty
+	skip     int            // events of the first message that earlier batches have
+	cut      int            // where the last message is cut; 0 when it ends here
 	names    *xxhash.Digest // of the sequences and times of all messages
-	last     jetstream.Msg  // its acknowledgement covers all before it
-	received time.Time      // when the stream took the last message
+	whole    uint64         // sequence of the last message that ends here; 0 is none
+	last     jetstream.Msg  // that message; its acknowledgement covers all before it
+	received time.Time      // when the stream took it
 	unknown  int            // fields that are not in the contract
 	refused  []refused      // events that are no scans
 	held     int            // bytes of refused, and what keeping them costs
@@ -61,15 +66,21 @@ func (in *ingester) reset(b *batch) {
 	}
 	b.names.Reset()
 	clear(b.refused)
-	b.messages, b.lo, b.hi, b.unknown, b.held = 0, 0, 0, 0, 0
+	b.messages, b.lo, b.hi, b.skip, b.cut, b.whole, b.unknown, b.held = 0, 0, 0, 0, 0, 0, 0, 0
 	b.last, b.received, b.refused = nil, time.Time{}, b.refused[:0]
 }
 
-func (b *batch) empty() bool { return b.messages == 0 }
+func (b *batch) empty() bool { return b.lo == 0 }
 
 // complete tells whether b has grown as large as a batch may.
 func (in *ingester) complete(b *batch) bool {
 	return b.block.Rows()+len(b.refused) >= in.MaxRows || b.block.Bytes()+b.held >= in.MaxBytes
+}
+
+// bursting tells whether b must not grow any more, not even to the end of a
+// message: 8 MiB can be a million rows, or millions of lines of garbage.
+func (in *ingester) bursting(b *batch) bool {
+	return b.block.Rows()+len(b.refused) >= 2*in.MaxRows || b.block.Bytes()+b.held >= 2*in.MaxBytes
 }
 
 // message is one message of SCANS, however it was read.
@@ -81,22 +92,22 @@ type message struct {
 	data        []byte
 }
 
-// add puts the events of m into b.
-func (b *batch) add(m message) {
+// begin makes m, from its event at position on, the last message of b.
+func (b *batch) begin(m message, position int) {
 	if b.empty() {
-		b.lo = m.seq
+		b.lo, b.skip = m.seq, position
 	}
-	b.messages++
-	b.hi, b.received = m.seq, m.received
+	b.hi = m.seq
 	var name [16]byte
 	binary.LittleEndian.PutUint64(name[:8], m.seq)
 	binary.LittleEndian.PutUint64(name[8:], uint64(m.received.UnixNano()))
 	_, _ = b.names.Write(name[:]) // a hash takes everything
-	position := 0
-	for raw, why := range schema.Events(m.data, m.contentType) {
-		b.addEvent(m, position, raw, why)
-		position++
-	}
+}
+
+// end notes that b has the events of m, its last message, up to the last.
+func (b *batch) end(m message, msg jetstream.Msg) {
+	b.messages++
+	b.whole, b.last, b.received = m.seq, msg, m.received
 }
 
 func (b *batch) addEvent(m message, position int, raw []byte, why *schema.Refusal) {
@@ -146,5 +157,8 @@ const unknownToken = "unknown"
 // it: their sequences, and, since a stream that was made anew or put back from a
 // copy uses sequences again, when it was made and when it took each.
 func (b *batch) token() string {
+	if b.skip > 0 || b.cut > 0 {
+		return fmt.Sprintf("%s:%d.%d-%d.%d:%016x", b.source, b.lo, b.skip, b.hi, b.cut, b.names.Sum64())
+	}
 	return fmt.Sprintf("%s:%d-%d:%016x", b.source, b.lo, b.hi, b.names.Sum64())
 }

@@ -13,10 +13,13 @@
 //  2. Read. Messages are taken strictly by stream sequence from F on. One that is
 //     not the next (lost on the way, taken by a second reader, delivered again)
 //     ends the reading: what is held goes to the table, then back to 1. So
-//     whoever holds a message holds, or has stored, all before it. A crash here
-//     loses what was held in memory; it is still in the stream.
+//     whoever holds a message holds, or has stored, all before it. Messages that were
+//     given to somebody and are acknowledged by nobody, as after the death of a
+//     second reader, end the reading too when housekeeping sees them twice. A crash
+//     here loses what was held in memory; it is still in the stream.
 //  3. Build. A message is split, its events decoded and added to a block; refused
-//     ones are set aside. Rows are a function of the message alone: its bytes, its
+//     ones are set aside. A message larger than a batch is cut, and acknowledged
+//     with its last part. Rows are a function of the message alone: its bytes, its
 //     sequence and the time the stream took it. While one batch is stored the next
 //     one fills, so batches are small when there is little to do and large under
 //     load. A full batch stops the reading, so memory is bounded and the backlog
@@ -31,6 +34,8 @@
 //     the same. Any unclear answer is followed by the same insert again, for ever.
 //     Only an answer about a row (a wrong type, a violated constraint) is followed
 //     by halving the batch down to the event at fault, which is refused as in 4.
+//     When it takes not one event of a hundred and more, the table is held to be
+//     wrong: nothing is refused, and the same is tried again.
 //     A crash after it leaves rows of messages that come again: the same rows.
 //  6. Acknowledge the batch's last message and so all before it. That is a true
 //     word whoever says it, also with a second reader about, because of 2. A crash

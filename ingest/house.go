@@ -21,6 +21,7 @@ type classifier struct {
 func (in *ingester) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(in.Housekeeping)
 	defer tick.Stop()
+	var before jetstream.ConsumerInfo
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,13 +32,27 @@ func (in *ingester) keepHouse(ctx context.Context) {
 			in.Log.Warn("keeping the placeholders of before", "error", err)
 		}
 		if consumer, err := in.JS.Consumer(ctx, schema.StreamScans, in.Consumer); err == nil {
+			now := consumer.CachedInfo()
 			// What waits is else only known from the newest message read.
-			in.Metrics.waiting.Store(consumer.CachedInfo().NumPending)
+			in.Metrics.waiting.Store(now.NumPending)
+			if now.NumAckPending > 0 && sameProgress(now, &before) {
+				select {
+				case in.stalled <- struct{}{}:
+				default: // told already
+				}
+			}
+			before = *now
 		}
 		if err := in.trim(ctx); err != nil && ctx.Err() == nil {
 			in.Log.Warn("not trimmed this time", "error", err)
 		}
 	}
+}
+
+// sameProgress tells whether nothing was delivered or acknowledged in between.
+func sameProgress(now, before *jetstream.ConsumerInfo) bool {
+	return now.Delivered.Consumer == before.Delivered.Consumer && now.Delivered.Stream == before.Delivered.Stream &&
+		now.AckFloor.Stream == before.AckFloor.Stream
 }
 
 const selectPlaceholders = `SELECT DISTINCT

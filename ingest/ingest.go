@@ -37,12 +37,12 @@ type Config struct {
 	// floor is how far the table is complete. Default "ingest".
 	Consumer string
 
-	// MaxRows of scan_rows end a batch; the message that exceeds it is still in it.
-	// Two batches are held at most. Default 100 000, at most 500 000, so that an
-	// insert stays one block.
+	// MaxRows of scan_rows end a batch; the message that exceeds it is still in it,
+	// but is cut at twice as many. Two batches are held at most. Default 100 000, at
+	// most 500 000, so that an insert stays one block.
 	MaxRows int
 
-	// MaxBytes of text end a batch. Default 64 MiB.
+	// MaxBytes of text end a batch, in the same way. Default 64 MiB.
 	MaxBytes int
 
 	// MaxAge is how long the first message of a batch waits for company while the
@@ -86,11 +86,16 @@ type ingester struct {
 	Config
 	classify atomic.Pointer[classifier]
 
+	// rejects publishes. Unlike JS it forgets publishes that are never answered;
+	// some thousands of those would else block it for good.
+	rejects jetstream.Publisher
+
 	// current is filled by read, which owns it. Of the two batches the other one is
 	// with store or in spare.
 	current *batch
-	full    chan *batch // unbuffered: a batch handed over is being stored
-	spare   chan *batch // holds one, so that store never waits for read
+	full    chan *batch   // unbuffered: a batch handed over is being stored
+	spare   chan *batch   // holds one, so that store never waits for read
+	stalled chan struct{} // tells read that delivered messages are nobody's; holds one
 }
 
 // Run moves messages until ctx is canceled, then stores what it holds and
@@ -114,10 +119,13 @@ func Run(ctx context.Context, cfg Config) error {
 	orDefault(&cfg.Housekeeping, defaultHousekeeping)
 	orDefault(&cfg.DrainTime, defaultDrainTime)
 	cfg.MaxRows = min(cfg.MaxRows, mostMaxRows)
-	in := &ingester{Config: cfg, full: make(chan *batch), spare: make(chan *batch, 1)}
+	in := &ingester{Config: cfg, full: make(chan *batch), spare: make(chan *batch, 1), stalled: make(chan struct{}, 1)}
+	var err error
+	if in.rejects, err = jetstream.New(cfg.JS.Conn(), jetstream.WithPublishAsyncTimeout(publishTime)); err != nil {
+		return fmt.Errorf("ingest: open JetStream: %w", err)
+	}
 	// What fails here is told at once; later it may be a server that restarts.
-	_, err := in.seek(ctx)
-	if err == nil {
+	if _, err = in.seek(ctx); err == nil {
 		err = in.persist(ctx, "read the placeholders", in.readPlaceholders)
 	}
 	switch {

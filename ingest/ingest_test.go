@@ -436,6 +436,141 @@ func TestATableThatRefusesEverythingRejectsNothing(t *testing.T) {
 	w.wantCount(0, "(SELECT count() FROM rejects)")
 }
 
+// Uncut, 8 MiB of events with many codes are a million rows at once.
+func TestAMessageLargerThanABatchIsCut(t *testing.T) {
+	overTransports(t, func(t *testing.T, w *world) {
+		if err := w.conn.Exec(t.Context(), "ALTER TABLE scan_rows ADD CONSTRAINT no_poison CHECK device != 'poison'"); err != nil {
+			t.Fatal(err)
+		}
+		cfg := w.cfg
+		cfg.MaxRows = 50
+		w.run(cfg)
+		w.publish(strings.Join(sales(0, 1000), "\n"))
+		w.acknowledged()
+		got := cfg.Metrics.Snapshot()
+		if got.Inserts != 10 || got.Messages != 1 || got.Stored != 1 || got.Waiting != 0 || got.Events != 1000 {
+			t.Errorf("got %+v, want one message in 10 inserts of 100 events", got)
+		}
+
+		faulty := sales(1000, 2000)
+		for n := 7; n < 1000; n += 99 {
+			faulty[n] = sale(1000+n, `"quantity":-1`)
+		}
+		for _, n := range []int{99, 500, 999} {
+			faulty[n] = sale(1000+n, `"device":"poison"`)
+		}
+		w.publish(strings.Join(faulty, "\n"))
+		w.acknowledged()
+		const bad, poison = 11, 3
+		w.wantCount(2000-bad-poison, stored)
+		w.wantCount(2000-bad-poison, "(SELECT count() FROM scan_rows)")
+		w.wantCount(bad+poison, "(SELECT count() FROM rejects)")
+		w.wantCount(poison, "(SELECT count() FROM rejects WHERE seq = 2 AND code = 'table' AND position IN (99, 500, 999))")
+		if got := w.stream(schema.StreamRejects).State.Msgs; got != bad+poison {
+			t.Errorf("REJECTS: got %d messages, want %d", got, bad+poison)
+		}
+	})
+}
+
+func TestACutMessageIsAcknowledgedWithItsLastPart(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+	// The first part is taken and the second is not, as if the engine went away.
+	if err := w.conn.Exec(t.Context(), "ALTER TABLE scan_rows ADD CONSTRAINT ends CHECK event_id < 'e000150'"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := w.cfg
+	cfg.MaxRows = 75 // cut at twice as many
+	cfg.DrainTime = 200 * time.Millisecond
+	w.publish(strings.Join(sales(0, 400), "\n"))
+	stop := w.run(cfg)
+	eventually(t, "the second part is refused", func() bool { return cfg.Metrics.Snapshot().Retries > 0 })
+	if got := w.floor(); got != 0 {
+		t.Errorf("acknowledged up to %d, want nothing", got)
+	}
+	stop()
+	if err := w.conn.Exec(t.Context(), "ALTER TABLE scan_rows DROP CONSTRAINT ends"); err != nil {
+		t.Fatal(err)
+	}
+	again := w.cfg
+	again.MaxRows = 90
+	w.run(again)
+	w.acknowledged()
+	w.wantCount(400, events)
+	w.wantCount(400, stored)
+	w.wantCount(0, "(SELECT count() FROM rejects)")
+}
+
+func TestManyEventsTheTableRefusesAreNotABadTable(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+	if err := w.conn.Exec(t.Context(), "ALTER TABLE scan_rows ADD CONSTRAINT no_poison CHECK device != 'poison'"); err != nil {
+		t.Fatal(err)
+	}
+	all := sales(0, 400)
+	for n := range 150 { // at the beginning, where the search begins
+		all[n] = sale(n, `"device":"poison"`)
+	}
+	w.publish(strings.Join(all, "\n"))
+	w.run(w.cfg)
+	w.acknowledged()
+	w.wantCount(250, stored)
+	w.wantCount(150, "(SELECT count() FROM rejects WHERE code = 'table')")
+}
+
+func TestAPurgedBatchIsNotLookedForForEver(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+	if err := w.conn.Exec(t.Context(), "ALTER TABLE scan_rows ADD CONSTRAINT no_poison CHECK device != 'poison'"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := w.cfg
+	cfg.MaxAge = time.Hour
+	cfg.DrainTime = time.Second
+	stop := w.run(cfg)
+	w.publish(sale(0, `"device":"poison"`))
+	eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Waiting == 1 })
+	stream, err := w.js.Stream(t.Context(), schema.StreamScans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if got := cfg.Metrics.Snapshot(); got.Retries != 0 || got.Messages != 1 {
+		t.Errorf("got %+v, want the message done with, and no retries", got)
+	}
+}
+
+// Two readers are safe; that one of them dies must not keep what it was given
+// until the server's patience with it ends.
+func TestMessagesGivenToAReaderThatDiedAreStored(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+	w.run(w.cfg)
+	w.publish(sale(0))
+	w.acknowledged()
+	consumer, err := w.js.Consumer(t.Context(), schema.StreamScans, "ingest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dying, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 1
+	for given := false; !given; n++ {
+		w.publish(sale(n))
+		eventually(t, "somebody has the message", func() bool {
+			select {
+			case <-dying.Messages():
+				given = true
+			default:
+			}
+			return given || w.floor() == w.lastSeq()
+		})
+	}
+	w.acknowledged()
+	w.wantCount(int64(n), stored)
+}
+
 func TestPlaceholdersAreFollowed(t *testing.T) {
 	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
 	w.run(w.cfg)

@@ -28,6 +28,11 @@ const (
 // errSkipped says that a message was not the next one of the stream.
 var errSkipped = errors.New("a message of the stream was skipped or came again")
 
+// errStalled says that messages were given to somebody and then nothing happened:
+// a second reader died with them, or its acknowledgement from before the consumer
+// was set back made the server ignore ours.
+var errStalled = errors.New("messages were delivered and nobody acknowledges them")
+
 // source is the stream as it was at the last seek.
 type source struct {
 	name     string // of the stream, with the time it was made
@@ -202,6 +207,10 @@ func (f *filling) fetch(ctx context.Context, most int) error {
 			f.due.Stop()
 		case <-f.due.C:
 			f.isDue = !f.current.empty()
+		case <-f.stalled:
+			if f.current.empty() && len(f.spare) == 1 {
+				return errStalled // it is not we who have them
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -228,14 +237,45 @@ func (f *filling) take(ctx context.Context, msg jetstream.Msg) error {
 		f.current.source = f.name
 	}
 	f.Metrics.held.Add(1)
-	f.current.last = msg
-	f.current.add(message{
+	m := message{
 		seq:         seq,
 		received:    meta.Timestamp,
 		subject:     msg.Subject(),
 		contentType: msg.Headers().Get(schema.HeaderContentType),
 		data:        msg.Data(),
-	})
+	}
+	f.current.begin(m, 0)
+	position := 0
+	for raw, why := range schema.Events(m.data, m.contentType) {
+		if f.bursting(f.current) {
+			if err := f.cut(m, position); err != nil {
+				return err
+			}
+		}
+		f.current.addEvent(m, position, raw, why)
+		position++
+	}
+	f.current.end(m, msg)
+	return nil
+}
+
+// cut hands over the current batch, which has the events of m before position,
+// and begins the next one with the rest. It fails only when work has ended.
+func (f *filling) cut(m message, position int) error {
+	f.current.cut = position
+	select {
+	case f.full <- f.current:
+		f.handedOver(f.work)
+	case <-f.work.Done():
+		f.current = nil // half a message: not to be settled
+	}
+	if f.current == nil {
+		return f.work.Err()
+	}
+	f.current.source = f.name
+	f.current.begin(m, position)
+	f.due.Reset(f.MaxAge)
+	f.isDue = false
 	return nil
 }
 

@@ -61,7 +61,7 @@ func (in *ingester) publish(ctx context.Context, messages []*nats.Msg) (rest []*
 	defer cancel()
 	answers := make([]jetstream.PubAckFuture, len(messages))
 	for i, msg := range messages {
-		if answers[i], err = in.JS.PublishMsgAsync(msg); err != nil {
+		if answers[i], err = in.rejects.PublishMsgAsync(msg); err != nil {
 			return messages, fmt.Errorf("publish to %s: %w", schema.StreamRejects, err)
 		}
 	}

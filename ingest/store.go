@@ -51,20 +51,23 @@ func (in *ingester) storeBatch(ctx context.Context, b *batch) error {
 	m.messages.Add(uint64(b.messages))
 	m.rejected.Add(uint64(len(b.refused)))
 	m.unknown.Add(uint64(b.unknown))
-	m.stored.Store(b.hi)
+	if b.last == nil {
+		return nil // the message is acknowledged with its end
+	}
+	m.stored.Store(b.whole)
 	m.received.Store(b.received.UnixNano())
 	m.held.Add(-int64(b.messages))
 	in.acknowledge(ctx, b)
 	return nil
 }
 
-// acknowledge says that all up to the last message of b is stored. One that fails
+// acknowledge says that all up to the last whole message of b is stored. One that fails
 // is made good by the next batch's, or by reading the same again.
 func (in *ingester) acknowledge(ctx context.Context, b *batch) {
 	ctx, cancel := context.WithTimeout(ctx, ackTime)
 	defer cancel()
 	if err := b.last.DoubleAck(ctx); err != nil {
-		in.Log.Warn("acknowledge", "sequence", b.hi, "error", err)
+		in.Log.Warn("acknowledge", "sequence", b.whole, "error", err)
 	}
 }
 
@@ -167,7 +170,8 @@ func (in *ingester) sift(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// readAgain returns the events of b that are scans.
+// readAgain returns the events of b that are scans. Messages that somebody
+// purged meanwhile cannot be sifted, and are not waited for.
 func (in *ingester) readAgain(ctx context.Context, b *batch) ([]event, error) {
 	stream, err := in.JS.Stream(ctx, schema.StreamScans)
 	if err != nil {
@@ -176,6 +180,9 @@ func (in *ingester) readAgain(ctx context.Context, b *batch) ([]event, error) {
 	events := make([]event, 0, b.block.Events())
 	for seq := b.lo; seq <= b.hi; seq++ {
 		msg, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(allSubjects))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			break
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read message %d: %w", seq, err)
 		}
@@ -193,10 +200,16 @@ func (in *ingester) readAgain(ctx context.Context, b *batch) ([]event, error) {
 		for raw, why := range schema.Events(m.data, m.contentType) {
 			e := event{message: m, position: position, raw: raw}
 			position++
+			if seq == b.lo && e.position < b.skip || seq == b.hi && b.cut > 0 && e.position >= b.cut {
+				continue // other batches have it
+			}
 			if why == nil && e.scan.DecodeJSON(raw) == nil {
 				events = append(events, e)
 			}
 		}
+	}
+	if gone := b.block.Events() - len(events); gone != 0 {
+		in.Log.Error("messages were removed from the stream before the table took them", "events", gone)
 	}
 	return events, nil
 }
@@ -210,6 +223,7 @@ type sieve struct {
 	stored  int
 	rows    int
 	refused []refused
+	works   bool // the table takes at least one event
 }
 
 // insert tries events[from:to], and where a row is refused each half.
@@ -223,6 +237,7 @@ func (s *sieve) insert(ctx context.Context, from, to int) error {
 	if err == nil {
 		s.stored += s.block.Events()
 		s.rows += s.block.Rows()
+		s.works = true
 		return nil
 	}
 	reason, about := rowFault(err)
@@ -232,14 +247,35 @@ func (s *sieve) insert(ctx context.Context, from, to int) error {
 	if to-from == 1 {
 		e := &s.events[from]
 		s.refused = append(s.refused, refuse(e.message, e.position, e.raw, &e.scan, tableRefusal(reason)))
-		if s.stored == 0 && len(s.refused) >= hopeless {
-			return errTable
+		if s.works || len(s.refused) < hopeless {
+			return nil
 		}
-		return nil
+		return s.probe(ctx, to)
 	}
 	middle := from + (to-from)/2
 	if err := s.insert(ctx, from, middle); err != nil {
 		return err
 	}
 	return s.insert(ctx, middle, to)
+}
+
+// probe looks whether the table takes any event from from on, as all before were
+// refused: many bad events of one sender must not pass for a bad table. It tries
+// some, evenly spread; what is taken comes again in its turn and changes nothing.
+func (s *sieve) probe(ctx context.Context, from int) error {
+	step := max(1, (len(s.events)-from)/hopeless)
+	for at := from; at < len(s.events); at += step {
+		s.block.Reset()
+		e := &s.events[at]
+		s.block.Add(&e.scan, e.message.seq, e.message.received)
+		err := s.send(ctx, s.block, fmt.Sprintf("%s:%d-%d", s.token, at, at+1))
+		if err == nil {
+			s.works = true
+			return nil
+		}
+		if _, about := rowFault(err); !about {
+			return err
+		}
+	}
+	return errTable
 }

@@ -47,8 +47,9 @@ func options(dsn string) (*clickhouse.Options, error) {
 		"async_insert": 0,
 		// An insert into a sharded table returns when every shard has it.
 		"distributed_foreground_insert": 1,
-		// A sharded table may be joined with tables every shard holds.
-		"distributed_product_mode": "allow",
+		// In a cluster, what stands behind IN or JOIN is worked out once and sent to
+		// the shards, not once by each; and a reader's rights reach no farther.
+		"distributed_product_mode": "global",
 		"join_use_nulls":           0,
 	} {
 		if _, given := opts.Settings[name]; !given {

@@ -48,6 +48,12 @@ func (k ReferenceKind) Persons() bool {
 	return slices.ContainsFunc(k.Columns, func(c ReferenceColumn) bool { return c.form == refPerson })
 }
 
+// namesPersons reports whether a row may name a person: then no cell is quoted in
+// an error, as columns are easily swapped.
+func (k ReferenceKind) namesPersons() bool {
+	return slices.ContainsFunc(k.Columns, func(c ReferenceColumn) bool { return c.form == refPerson || c.form == refEntity })
+}
+
 // referenceForm is what the cells of a column must look like, and so the type
 // of the table's column.
 type referenceForm uint8
@@ -446,6 +452,9 @@ func (f *referenceReader) read(line int, record []string) (problems []ReferenceP
 			continue
 		}
 		if reason := c.read(text, f.classify, &f.row[i]); reason != "" {
+			if f.kind.namesPersons() {
+				reason = withoutQuote(reason)
+			}
 			bad(i, reason)
 		}
 		if c.form == refEntity && !f.keyed && hidden(f.row, text) {
@@ -489,7 +498,7 @@ func (c *ReferenceColumn) read(text string, classify *Classifier, cell *referenc
 		if !ok {
 			return say(text, "want a date as 2026-01-05")
 		}
-		if t.Before(tableStart) || t.After(tableEnd) {
+		if t.Before(tableStart) || t.After(tableDateEnd) {
 			return say(text, "want a date between 1900 and 2299")
 		}
 		cell.time = t
@@ -503,8 +512,8 @@ func (c *ReferenceColumn) read(text string, classify *Classifier, cell *referenc
 		if !ok {
 			return say(text, "want a time as 2026-01-05T10:11:12+08:00 or 2026-01-05 10:11:12")
 		}
-		if t.Before(tableStart) || t.After(tableEnd) {
-			return say(text, "want a time between 1900 and 2299")
+		if t.Before(tableStart) || t.After(tableTimeEnd) {
+			return say(text, "want a time between 1900 and 2261")
 		}
 		cell.time = t
 	case refNumber, refLevel:
@@ -572,7 +581,15 @@ func (c *ReferenceColumn) read(text string, classify *Classifier, cell *referenc
 	return ""
 }
 
-// say quotes the start of a cell. Not for persons.
+func withoutQuote(reason string) string {
+	quoted, err := strconv.QuotedPrefix(reason)
+	if err != nil {
+		return reason
+	}
+	return strings.TrimPrefix(reason[len(quoted):], ": ")
+}
+
+// say quotes the start of a cell, which withoutQuote takes off again.
 func say(text, reason string) string {
 	const most = 40
 	if r := []rune(text); len(r) > most {

@@ -308,9 +308,9 @@ CREATE VIEW org_facts
 )
 AS SELECT
     org,
-    argMax(name, ifNull(status_from, toDate32('1900-01-01'))) AS name,
-    argMax(type, ifNull(status_from, toDate32('1900-01-01'))) AS type,
-    argMaxIf((assumeNotNull(lat), assumeNotNull(lon)), ifNull(status_from, toDate32('1900-01-01')), isNotNull(lat) AND isNotNull(lon)) AS place,
+    argMax(name, (ifNull(status_from, toDate32('1900-01-01')), name)) AS name,
+    argMax(type, (ifNull(status_from, toDate32('1900-01-01')), type)) AS type,
+    argMaxIf((assumeNotNull(lat), assumeNotNull(lon)), (ifNull(status_from, toDate32('1900-01-01')), assumeNotNull(lat), assumeNotNull(lon)), isNotNull(lat) AND isNotNull(lon)) AS place,
     countIf(isNotNull(lat) AND isNotNull(lon)) > 0 AS placed
 FROM orgs
 GROUP BY org;
@@ -432,7 +432,7 @@ AS SELECT
     reverses,
     void_kind,
     flags,
-    toDateTime64((toUnixTimestamp(time) + 1099511627776) - toInt64(promptness), 3, 'Asia/Shanghai') AS received,
+    toStartOfSecond(time + toIntervalSecond(1099511627776 - toInt64(promptness))) AS received,
     seq,
     codes,
     digest,
@@ -440,7 +440,7 @@ AS SELECT
     code_text,
     (scheme = 'cn20') OR (code_text != '') AS item,
     toFloat64(ifNull(quantity, 0)) / greatest(codes, 1) AS share,
-    toFloat64(coalesce(fund_pay, price * quantity, 0)) / greatest(codes, 1) AS paid
+    coalesce(toFloat64(fund_pay), toFloat64(price) * toFloat64(quantity), 0) / greatest(codes, 1) AS paid
 FROM scan_rows
 FINAL;
 
@@ -847,20 +847,26 @@ AS WITH
             arrayFilter((r, n) -> ((n = 1) AND (r.4)), live, nth) AS returns
         FROM counted
     ),
-    naming AS
+    numbered AS
     (
         SELECT
             *,
-            arrayMap(s -> (s.1), sales) AS times,
-            arrayMap(s -> (s.6), sales) AS persons,
-            arrayMap(r -> if((r.7) = '', 0, arrayMin(arrayMap(u -> indexOf(arrayMap(s -> (s.5), sales), u.5), arrayFilter(u -> (((u.2) = (r.7)) AND (NOT (u.4))), live)))), returns) AS named
+            arrayFilter(r -> (NOT (r.4)), live) AS sold,
+            arraySort(arrayConcat(arrayMap((r, k) -> (r.2, 0, k), sold, arrayEnumerateDense(arrayMap(r -> (r.5), sold))), arrayMap((r, i) -> (r.7, 1, i), returns, arrayEnumerate(returns)))) AS names
         FROM parted
+    ),
+    naming AS
+    (
+        SELECT
+            * EXCEPT (live, nth, sold, names),
+            arrayMap(x -> (x.2), arraySort(arrayMap((x, sale) -> (x.3, if((x.1) = '', 0, sale)), arrayFilter(x -> ((x.2) = 1), names), arrayFilter((sale, x) -> ((x.2) = 1), arrayFill((sale, first) -> (first = 1), arrayMap(x -> if((x.2) = 0, x.3, 0), names), arrayEnumerateUniq(arrayMap(x -> (x.1), names))), names)))) AS named
+        FROM numbered
     ),
     first_round AS
     (
         SELECT
-            * EXCEPT (live, nth),
-            arrayFold((by, at, n, i) -> if((n = 0) OR ((by[n]) != 0) OR arrayExists(t -> ((t > (times[n])) AND (t < at)), elsewhere), by, arrayMap((b, k) -> if(k = n, i, b), by, arrayEnumerate(by))), arrayMap(r -> (r.1), returns), named, arrayEnumerate(returns), arrayMap(s -> toUInt32(0), sales)) AS by_name
+            *,
+            (arrayFold((acc, at, n, i) -> (if((n = 0) OR (((acc.1)[n]) != 0) OR arrayExists(t -> ((t > ((acc.2)[n])) AND (t < at)), acc.3), acc.1, arrayMap((b, k) -> if(k = n, i, b), acc.1, arrayEnumerate(acc.1))), acc.2, acc.3), arrayMap(r -> (r.1), returns), named, arrayEnumerate(returns), (arrayMap(s -> toUInt32(0), sales), arrayMap(s -> (s.1), sales), elsewhere))).1 AS by_name
         FROM naming
     ),
     unnamed_ones AS
@@ -874,7 +880,7 @@ AS WITH
     (
         SELECT
             *,
-            arrayFold((by, i, at, who) -> if(((arrayLastIndex((t, p, b) -> ((b = 0) AND (t <= at) AND ((p = '') OR (who = '') OR (p = who))), times, persons, by) AS latest) = 0) OR arrayExists(t -> ((t > (times[latest])) AND (t < at)), elsewhere), by, arrayMap((b, k) -> if(k = latest, i, b), by, arrayEnumerate(by))), unnamed, arrayMap(i -> ((returns[i]).1), unnamed), arrayMap(i -> ((returns[i]).6), unnamed), by_name) AS undone_by
+            (arrayFold((acc, i, at, who) -> (if(((arrayLastIndex((b, t, p) -> ((b = 0) AND (t <= at) AND ((p = '') OR (who = '') OR (p = who))), acc.1, acc.2, acc.3) AS latest) = 0) OR arrayExists(t -> ((t > ((acc.2)[latest])) AND (t < at)), acc.4), acc.1, arrayMap((b, k) -> if(k = latest, i, b), acc.1, arrayEnumerate(acc.1))), acc.2, acc.3, acc.4), unnamed, arrayMap(i -> ((returns[i]).1), unnamed), arrayMap(i -> ((returns[i]).6), unnamed), (by_name, arrayMap(s -> (s.1), sales), arrayMap(s -> (s.6), sales), elsewhere))).1 AS undone_by
         FROM unnamed_ones
     ),
     judged AS
@@ -1238,7 +1244,7 @@ CREATE TABLE reject_rows
     `size` UInt64 COMMENT '原始字节数 · size of the original, bytes (yaosu)'
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (seq, position)
+ORDER BY (seq, position, received, subject)
 SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192
 COMMENT '拒收存储表,请查询 rejects · storage of rejects; query rejects';
 

@@ -27,11 +27,13 @@ const ClockSlack = 10 * time.Minute
 // earliestTime is when traceability codes did not exist yet; earlier is a wrong clock.
 var earliestTime = time.Date(2015, 1, 1, 0, 0, 0, 0, Shanghai)
 
-// The span a DateTime64 and a Date32 can hold. Times outside are stored at its
-// edge; they are flagged FlagClock anyway.
+// The span a Date32 can hold, and the end of what the driver can write as a
+// DateTime64, which goes through nanoseconds. What is outside is stored at the
+// edge; such a time is flagged FlagClock anyway.
 var (
-	tableStart = time.Date(1900, 1, 2, 0, 0, 0, 0, time.UTC)
-	tableEnd   = time.Date(2299, 12, 30, 0, 0, 0, 0, time.UTC)
+	tableStart   = time.Date(1900, 1, 2, 0, 0, 0, 0, time.UTC)
+	tableTimeEnd = time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
+	tableDateEnd = time.Date(2299, 12, 30, 0, 0, 0, 0, time.UTC)
 )
 
 // promptnessBase is what promptness counts down from, seconds.
@@ -257,12 +259,14 @@ func (s *Scan) appendContent(b []byte) []byte {
 	return b
 }
 
-func tableTime(t time.Time) time.Time {
-	if t.Before(tableStart) {
-		return tableStart
+func tableTime(t time.Time) time.Time { return between(tableStart, t, tableTimeEnd) }
+
+func between(start, t, end time.Time) time.Time {
+	if t.Before(start) {
+		return start
 	}
-	if t.After(tableEnd) {
-		return tableEnd
+	if t.After(end) {
+		return end
 	}
 	return t
 }
@@ -271,7 +275,7 @@ func tableDate(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = tableTime(t)
+	t = between(tableStart, t, tableDateEnd)
 	return &t
 }
 

@@ -142,6 +142,8 @@ func TestWrongClocksAreFlaggedByTheirFirstReceipt(t *testing.T) {
 		event("too far ahead", received.Add(12*time.Minute)), // received a minute later than the first
 		event("far future", time.Date(3026, 1, 1, 0, 0, 0, 0, time.UTC)),
 		event("long ago", time.Date(2014, 12, 31, 23, 59, 59, 0, schema.Shanghai)),
+		event("a clock of 1950", time.Date(1950, 1, 1, 0, 0, 0, 0, time.UTC)),
+		event("a clock of 9999", time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)),
 		event("year one", time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)),
 		event("first day", time.Date(2015, 1, 1, 0, 0, 0, 0, schema.Shanghai)),
 		event("too far ahead", received.Add(12*time.Minute)), // again, when its time has come
@@ -150,8 +152,13 @@ func TestWrongClocksAreFlaggedByTheirFirstReceipt(t *testing.T) {
 	for _, row := range query(t, conn, "SELECT event_id FROM wrong_clocks ORDER BY event_id") {
 		got = append(got, row[0])
 	}
-	if want := []string{"far future", "long ago", "too far ahead", "year one"}; !slices.Equal(got, want) {
+	if want := []string{"a clock of 1950", "a clock of 9999", "far future", "long ago", "too far ahead", "year one"}; !slices.Equal(got, want) {
 		t.Errorf("wrong clocks %q, want %q", got, want)
+	}
+	for _, row := range query(t, conn, "SELECT event_id, toString(toYear(time)), toString(toDate(received)) FROM scans") {
+		if row[2] != "2026-03-02" || row[0] == "a clock of 9999" && row[1] != "2262" || row[0] == "a clock of 1950" && row[1] != "1950" {
+			t.Errorf("%s: stored in the year %s, received on %s", row[0], row[1], row[2])
+		}
 	}
 	if n := one(t, conn, "SELECT toString(count()) FROM effective_sales"); n != "1" {
 		t.Errorf("%s effective sales, want 1: two good clocks, one settlement and code", n)
@@ -171,6 +178,14 @@ func TestWhatIsMerelyMissingIsKeptAndFlagged(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 			break
 		}
+	}
+}
+
+func TestTheLargestNumbersCanBeRead(t *testing.T) {
+	conn := newDatabase(t, "native")
+	send(t, conn, `{"event_id":"E1","kind":"sale","time":"2026-03-01T10:00:00+08:00","org":"A","region":"420106","codes":["80000000000000000012"],"pay":"insured","quantity":999999999999,"price":999999999999.999999}`)
+	if got := one(t, conn, "SELECT toString(paid > 9e23) FROM effective_sales"); got != "1" {
+		t.Errorf("paid > 9e23 is %s", got)
 	}
 }
 

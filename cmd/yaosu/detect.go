@@ -28,6 +28,7 @@ func detectCommand() *cli.Command {
 			&cli.BoolFlag{Name: "list", Usage: "print the rules with their parameters and end"},
 			&cli.StringSliceFlag{Name: "rule", Usage: "run only this `RULE`; may be given again. With one that is not live nothing is written, what it finds is logged"},
 			&cli.StringSliceFlag{Name: "param", Usage: "`RULE.NAME=VALUE` in the place of a default; may be given again"},
+			&cli.BoolFlag{Name: "write", Usage: "with --once and --param: write the suspects too, not only count them"},
 			&cli.DurationFlag{Name: "every", Usage: "how often (`TIME`) to look whether anything came in", Value: 10 * time.Second},
 		},
 		Action: runDetectVerb,
@@ -57,6 +58,8 @@ func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
 	if cfg.Params, err = ruleParams(cmd.StringSlice("param")); err != nil {
 		return err
 	}
+	// A trial of other thresholds must not rewrite what stands.
+	cfg.Try = cfg.Try || cmd.Bool("once") && len(cfg.Params) > 0 && !cmd.Bool("write")
 	if err := cfg.Check(); err != nil {
 		return usageError{err.Error()}
 	}
@@ -67,10 +70,7 @@ func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
 	if !cmd.Bool("once") {
 		return detect.Run(ctx, cfg)
 	}
-	report, err := detect.Once(ctx, cfg)
-	if err != nil {
-		return err
-	}
+	report, failed := detect.Once(ctx, cfg)
 	out := newTable(cmd.Root().Writer, "rule", "found", "new", "changed", "explained", "took")
 	var found int
 	for _, r := range report.Rules {
@@ -82,7 +82,7 @@ func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
 		fmt.Fprintln(cmd.Root().Writer, "on trial: nothing was written")
 	}
 	fmt.Fprintf(cmd.Root().Writer, "%d suspects stand, pass took %s\n", found, report.Took.Round(time.Millisecond))
-	return nil
+	return failed
 }
 
 func ruleParams(given []string) (map[string]string, error) {

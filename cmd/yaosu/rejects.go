@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"yaosu/detect/export"
 	"yaosu/schema"
 )
 
@@ -19,7 +20,7 @@ func rejectsCommand() *cli.Command {
 		Name:  "rejects",
 		Usage: "lists the events that were refused, and why",
 		Description: "The newest come first. Persons in the bytes stand as pseudonyms; the original bytes are in\n" +
-			"the stream REJECTS.\n\n" +
+			"the stream REJECTS. In csv, a text that a spreadsheet would respell or run has one tab before it.\n\n" +
 			"Examples:\n" +
 			"  yaosu rejects --since 24h\n" +
 			"  yaosu rejects --since 2026-03-01 --format csv --limit 0 > rejects.csv",
@@ -135,8 +136,9 @@ func rejectPrinter(out io.Writer, format string) (print func(reject) error, end 
 		// An error of the header comes again at the end.
 		_ = w.Write([]string{"received", "region", "org", "event_id", "code", "field", "reason", "bytes", "size", "subject", "seq", "position"})
 		return func(r reject) error {
+				// What a sender wrote must not run in a spreadsheet.
 				return w.Write([]string{
-					r.Received.In(schema.Shanghai).Format(time.RFC3339Nano), r.Region, r.Org, r.EventID, r.Code, r.Field, r.Reason, r.Bytes,
+					r.Received.In(schema.Shanghai).Format(time.RFC3339Nano), r.Region, export.Guard(r.Org), export.Guard(r.EventID), r.Code, r.Field, r.Reason, export.Guard(r.Bytes),
 					strconv.FormatUint(r.Size, 10), r.Subject, strconv.FormatUint(r.Seq, 10), strconv.FormatUint(uint64(r.Position), 10),
 				})
 			}, func() error {

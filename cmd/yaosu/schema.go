@@ -19,8 +19,22 @@ func schemaCommand() *cli.Command {
 				Usage: "runs the migrations that have not run yet",
 				Description: "Creates the database of --clickhouse when it is missing. Safe to run again, and while\n" +
 					"the system runs. Refuses a database that is newer than this program.\n\n" +
-					"Example:\n" +
-					"  yaosu schema apply --clickhouse clickhouse://default@db1:9000/yaosu",
+					"With several servers, name the two clusters of their configuration and run it once for\n" +
+					"each server. Each then holds its part in the database yaosu_local; yaosu stands for all.\n\n" +
+					"Examples:\n" +
+					"  yaosu schema apply --clickhouse clickhouse://default@db1:9000/yaosu\n" +
+					"  yaosu schema apply --clickhouse clickhouse://default@db1:9000/yaosu --cluster yaosu --cluster-everywhere yaosu_everywhere\n" +
+					"  yaosu schema apply --clickhouse clickhouse://default@db2:9000/yaosu --cluster yaosu --cluster-everywhere yaosu_everywhere",
+				Flags: []cli.Flag{
+					&cli.StringFlag{
+						Name:  "cluster",
+						Usage: "`NAME` of the cluster with one shard for each server (default: a single server)",
+					},
+					&cli.StringFlag{
+						Name:  "cluster-everywhere",
+						Usage: "`NAME` of the cluster with all servers as replicas of one shard, internal_replication false",
+					},
+				},
 				Action: applySchema,
 			},
 			{
@@ -45,7 +59,16 @@ func applySchema(ctx context.Context, cmd *cli.Command) error {
 	if _, err := schema.Database(at.url); err != nil {
 		return usageError{err.Error()}
 	}
-	applied, err := schema.Apply(ctx, at.url)
+	cluster := schema.Cluster{Shards: cmd.String("cluster"), Everywhere: cmd.String("cluster-everywhere")}
+	if (cluster.Shards == "") != (cluster.Everywhere == "") {
+		return usageError{"give both --cluster and --cluster-everywhere, or none for a single server"}
+	}
+	var applied []string
+	if cluster.Shards == "" {
+		applied, err = schema.Apply(ctx, at.url)
+	} else {
+		applied, err = schema.ApplyCluster(ctx, at.url, cluster)
+	}
 	for _, name := range applied {
 		fmt.Fprintln(cmd.Root().Writer, "applied", name)
 	}

@@ -140,6 +140,9 @@ func traceAction(ctx context.Context, cmd *cli.Command) error {
 	if cmd.Args().Len() != 1 {
 		return usageErrorf("yaosu trace takes one CODE, got %d arguments; put a code with brackets or blanks in quotes", cmd.Args().Len())
 	}
+	if strings.TrimSpace(cmd.Args().First()) == "" {
+		return usageErrorf("yaosu trace needs a CODE, got an empty one")
+	}
 	code := schema.NewClassifier(nil).Classify(cmd.Args().First(), cmd.String("drug"))
 	conn, err := openClickHouse(ctx, cmd)
 	if err != nil {

@@ -383,11 +383,12 @@ func (p *ports) read(dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err == nil {
-		err = json.Unmarshal(b, p)
-	}
 	if err != nil {
 		return fmt.Errorf("read the ports of the last start: %w", err)
+	}
+	if json.Unmarshal(b, p) != nil {
+		// A power cut may leave it empty. They are a wish only: free ones serve.
+		*p = ports{}
 	}
 	return nil
 }

@@ -18,10 +18,10 @@ type column struct {
 
 func columns() []column {
 	text := func(name string, of func(*schema.Suspect) string) column {
-		return column{name, func(s *schema.Suspect) string { return guard(of(s)) }}
+		return column{name, func(s *schema.Suspect) string { return Guard(of(s)) }}
 	}
 	list := func(name string, of func(*schema.Suspect) []string) column {
-		return column{name, func(s *schema.Suspect) string { return guard(join(of(s))) }}
+		return column{name, func(s *schema.Suspect) string { return Guard(join(of(s))) }}
 	}
 	number := func(name string, of func(*schema.Suspect) float64) column {
 		return column{name, func(s *schema.Suspect) string { return strconv.FormatFloat(of(s), 'f', -1, 64) }}
@@ -83,12 +83,12 @@ func writeCSV(w io.Writer, list []schema.Suspect) error {
 	return out.Error()
 }
 
-// guard puts one tab before a text that a spreadsheet would not leave alone: it
+// Guard puts one tab before a text that a spreadsheet would not leave alone: it
 // rounds long numbers, makes dates of 2026-03, and runs what begins like a
 // formula. The tab is not seen there, most readers trim it, and whoever wants
 // the exact value takes one leading tab off. The other way, ="8597…", would put
 // a formula into every other program's column.
-func guard(text string) string {
+func Guard(text string) string {
 	if text == "" {
 		return ""
 	}

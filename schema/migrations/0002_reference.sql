@@ -221,9 +221,12 @@ COMMENT '占位码表,可增补 · placeholder codes, users may add rows';
 CREATE VIEW IF NOT EXISTS org_facts
 AS SELECT
     org,
-    argMax(name, ifNull(status_from, toDate32('1900-01-01'))) AS name,
-    argMax(type, ifNull(status_from, toDate32('1900-01-01'))) AS type,
-    argMaxIf((assumeNotNull(lat), assumeNotNull(lon)), ifNull(status_from, toDate32('1900-01-01')), isNotNull(lat) AND isNotNull(lon)) AS place,
+    argMax(name, (ifNull(status_from, toDate32('1900-01-01')), name)) AS name,
+    argMax(type, (ifNull(status_from, toDate32('1900-01-01')), type)) AS type,
+    argMaxIf(
+        (assumeNotNull(lat), assumeNotNull(lon)),
+        (ifNull(status_from, toDate32('1900-01-01')), assumeNotNull(lat), assumeNotNull(lon)),
+        isNotNull(lat) AND isNotNull(lon)) AS place,
     countIf(isNotNull(lat) AND isNotNull(lon)) > 0 AS placed
 FROM orgs
 GROUP BY org;

@@ -91,7 +91,7 @@ AS SELECT
     reverses,
     void_kind,
     flags,
-    toDateTime64(toUnixTimestamp(time) + 1099511627776 - toInt64(promptness), 3, 'Asia/Shanghai') AS received,
+    toStartOfSecond(time + toIntervalSecond(1099511627776 - toInt64(promptness))) AS received,
     seq,
     codes,
     digest,
@@ -99,6 +99,6 @@ AS SELECT
     code_text,
     scheme = 'cn20' OR code_text != '' AS item,
     toFloat64(ifNull(quantity, 0)) / greatest(codes, 1) AS share,
-    toFloat64(coalesce(fund_pay, price * quantity, 0)) / greatest(codes, 1) AS paid
+    coalesce(toFloat64(fund_pay), toFloat64(price) * toFloat64(quantity), 0) / greatest(codes, 1) AS paid
 FROM scan_rows
 FINAL;

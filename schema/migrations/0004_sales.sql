@@ -188,33 +188,54 @@ AS WITH
             arrayFilter((r, n) -> n = 1 AND r.4, live, nth) AS returns
         FROM counted
     ),
-    -- named: the sale a return names, 0 for none: the earliest with an upload of that name.
-    naming AS
+    -- Placeholders make lives of many thousand sales, and what a lambda takes from
+    -- outside is copied for each element: so the sale a return names is found by
+    -- sorting, and the folds carry what they need.
+    -- numbered: sale uploads as (event_id, 0, number of their sale) and names that
+    -- returns give as (name, 1, number of the return), in order.
+    numbered AS
     (
         SELECT
             *,
-            arrayMap(s -> s.1, sales) AS times,
-            arrayMap(s -> s.6, sales) AS persons,
-            arrayMap(
-                r -> if(r.7 = '', 0, arrayMin(arrayMap(
-                    u -> indexOf(arrayMap(s -> s.5, sales), u.5),
-                    arrayFilter(u -> u.2 = r.7 AND NOT u.4, live)))),
-                returns) AS named
+            arrayFilter(r -> NOT r.4, live) AS sold,
+            arraySort(arrayConcat(
+                arrayMap((r, k) -> (r.2, 0, k), sold, arrayEnumerateDense(arrayMap(r -> r.5, sold))),
+                arrayMap((r, i) -> (r.7, 1, i), returns, arrayEnumerate(returns)))) AS names
         FROM parted
+    ),
+    -- The first of each name, where it is an upload, says which sale is named.
+    naming AS
+    (
+        SELECT
+            * EXCEPT (live, nth, sold, names),
+            arrayMap(x -> x.2, arraySort(arrayMap(
+                (x, sale) -> (x.3, if(x.1 = '', 0, sale)),
+                arrayFilter(x -> x.2 = 1, names),
+                arrayFilter(
+                    (sale, x) -> x.2 = 1,
+                    arrayFill(
+                        (sale, first) -> first = 1,
+                        arrayMap(x -> if(x.2 = 0, x.3, 0), names),
+                        arrayEnumerateUniq(arrayMap(x -> x.1, names))),
+                    names)))) AS named
+        FROM numbered
     ),
     -- by_name: for each sale the number of the return that names and undoes it, 0 for none.
     first_round AS
     (
         SELECT
-            * EXCEPT (live, nth),
+            *,
             arrayFold(
-                (by, at, n, i) -> if(n = 0 OR by[n] != 0 OR arrayExists(t -> t > times[n] AND t < at, elsewhere),
-                    by,
-                    arrayMap((b, k) -> if(k = n, i, b), by, arrayEnumerate(by))),
+                (acc, at, n, i) -> (
+                    if(n = 0 OR acc.1[n] != 0 OR arrayExists(t -> t > acc.2[n] AND t < at, acc.3),
+                        acc.1,
+                        arrayMap((b, k) -> if(k = n, i, b), acc.1, arrayEnumerate(acc.1))),
+                    acc.2,
+                    acc.3),
                 arrayMap(r -> r.1, returns),
                 named,
                 arrayEnumerate(returns),
-                arrayMap(s -> toUInt32(0), sales)) AS by_name
+                (arrayMap(s -> toUInt32(0), sales), arrayMap(s -> s.1, sales), elsewhere)).1 AS by_name
         FROM naming
     ),
     unnamed_ones AS
@@ -229,15 +250,19 @@ AS WITH
         SELECT
             *,
             arrayFold(
-                (by, i, at, who) -> if(
-                    (arrayLastIndex((t, p, b) -> b = 0 AND t <= at AND (p = '' OR who = '' OR p = who), times, persons, by) AS latest) = 0
-                        OR arrayExists(t -> t > times[latest] AND t < at, elsewhere),
-                    by,
-                    arrayMap((b, k) -> if(k = latest, i, b), by, arrayEnumerate(by))),
+                (acc, i, at, who) -> (
+                    if(
+                        (arrayLastIndex((b, t, p) -> b = 0 AND t <= at AND (p = '' OR who = '' OR p = who), acc.1, acc.2, acc.3) AS latest) = 0
+                            OR arrayExists(t -> t > acc.2[latest] AND t < at, acc.4),
+                        acc.1,
+                        arrayMap((b, k) -> if(k = latest, i, b), acc.1, arrayEnumerate(acc.1))),
+                    acc.2,
+                    acc.3,
+                    acc.4),
                 unnamed,
                 arrayMap(i -> returns[i].1, unnamed),
                 arrayMap(i -> returns[i].6, unnamed),
-                by_name) AS undone_by
+                (by_name, arrayMap(s -> s.1, sales), arrayMap(s -> s.6, sales), elsewhere)).1 AS undone_by
         FROM unnamed_ones
     ),
     judged AS

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS reject_rows
     size UInt64 COMMENT '原始字节数 · size of the original, bytes (yaosu)'
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (seq, position)
+ORDER BY (seq, position, received, subject)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT '拒收存储表,请查询 rejects · storage of rejects; query rejects';
 

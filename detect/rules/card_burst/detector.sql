@@ -73,15 +73,28 @@ WITH
             device
         HAVING notEmpty(crowds)
     ),
+    -- Most crowds of a busy device are usual there, and one look at all its slots
+    -- shows it: a date has 288 slots of 5 minutes, so without two dates the 95th
+    -- percentile is at least what stands 576 slots lower.
+    unusual AS
+    (
+        SELECT
+            * EXCEPT crowds,
+            arraySort(arrayMap(s -> s.2, slots)) AS counts,
+            if(length(counts) < 596, 0, counts[toUInt32(ceil(0.95 * (length(counts) - 576)))]) AS at_least,
+            arrayFilter(c -> c.3 >= {times:Float64} * at_least, devices.crowds) AS crowds
+        FROM devices
+    ),
     -- Each crowd with what is usual there on the other dates.
     measured AS
     (
         SELECT
-            * EXCEPT (slots, crowds),
+            * EXCEPT (slots, crowds, counts, at_least),
             arrayMap(
                 c -> (c.1, c.2, c.3, arraySort(arrayMap(s -> s.2, arrayFilter(s -> s.1 != toDate(c.1) AND s.1 != toDate(c.2), slots)))),
                 crowds) AS crowds
-        FROM devices
+        FROM unusual
+        WHERE notEmpty(crowds)
     ),
     judged AS
     (

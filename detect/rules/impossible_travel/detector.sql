@@ -23,40 +23,46 @@ WITH
             s.time AS time,
             s.org AS org,
             s.event_id AS event_id,
-            s.code_key AS code_key,
             s.region AS region,
-            s.paid AS paid,
-            o.placed OR isNotNull(r.lat) AND isNotNull(r.lon) AS placed,
-            if(o.placed, o.place, (ifNull(r.lat, 0), ifNull(r.lon, 0))) AS place,
-            if(o.name != '', o.name, s.org) AS name
+            arraySort(groupUniqArray(s.code_key)) AS codes,
+            sum(s.paid) AS paid,
+            any(o.placed) OR any(isNotNull(r.lat) AND isNotNull(r.lon)) AS placed,
+            if(any(o.placed), any(o.place), (any(ifNull(r.lat, 0)), any(ifNull(r.lon, 0)))) AS place,
+            if(any(o.name) != '', any(o.name), s.org) AS name
         FROM sales AS s
         LEFT JOIN org_facts AS o ON o.org = s.org
         LEFT JOIN regions AS r ON r.region = s.region
         WHERE s.pay = 'insured'
             AND s.person IN (SELECT person FROM travellers)
+        GROUP BY
+            person,
+            time,
+            org,
+            event_id,
+            region
     ),
     legs AS
     (
         SELECT
             *,
             row_number() OVER trip AS nth,
-            lagInFrame((time, org, event_id, code_key, region, placed, place, name)) OVER (trip ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS previous,
+            lagInFrame((time, org, event_id, codes, region, placed, place, name)) OVER (trip ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS previous,
             greatCircleDistance(previous.7.2, previous.7.1, place.2, place.1) / 1000 AS km,
             dateDiff('millisecond', previous.1, time) / 3600000 AS hours
         FROM visits
-        WINDOW trip AS (PARTITION BY person ORDER BY time, org, event_id, code_key)
+        WINDOW trip AS (PARTITION BY person ORDER BY time, org, event_id, region)
     )
 SELECT
     person AS entity_id,
     toFloat64(max(least(km / greatest(hours, 1 / 60), 9999))) AS score,
     sum(paid) AS amount,
     concat(
-        '参保人 ', person, ' 于 ', formatDateTime(min(previous.1), '%F %H:%i'), ' 在', argMin(previous.8, (time, org, event_id, code_key)), '结算，',
-        toString(round(argMin(hours, (time, org, event_id, code_key)), 1)), ' 小时后在 ', toString(round(argMin(km, (time, org, event_id, code_key)))), ' 公里外的', argMin(name, (time, org, event_id, code_key)),
+        '参保人 ', person, ' 于 ', formatDateTime(min(previous.1), '%F %H:%i'), ' 在', argMin(previous.8, (time, org, event_id)), '结算，',
+        toString(round(argMin(hours, (time, org, event_id)), 1)), ' 小时后在 ', toString(round(argMin(km, (time, org, event_id)))), ' 公里外的', argMin(name, (time, org, event_id)),
         '再次结算', if(count() > 1, concat('，此类情形共 ', toString(count()), ' 次'), '')) AS reason,
-    arraySort(groupUniqArrayArray([
-        (previous.1, previous.2, previous.3, 'card_here', previous.4, person, previous.5),
-        (time, org, event_id, 'card_there', code_key, person, region)])) AS evidence
+    arraySort(groupUniqArrayArray(arrayConcat(
+        arrayMap(c -> (previous.1, previous.2, previous.3, 'card_here', c, person, previous.5), previous.4),
+        arrayMap(c -> (time, org, event_id, 'card_there', c, person, region), codes)))) AS evidence
 FROM legs
 WHERE nth > 1
     AND placed
