@@ -866,28 +866,27 @@ AS WITH
     (
         SELECT
             *,
-            (arrayFold((acc, at, n, i) -> (if((n = 0) OR (((acc.1)[n]) != 0) OR arrayExists(t -> ((t > ((acc.2)[n])) AND (t < at)), acc.3), acc.1, arrayMap((b, k) -> if(k = n, i, b), acc.1, arrayEnumerate(acc.1))), acc.2, acc.3), arrayMap(r -> (r.1), returns), named, arrayEnumerate(returns), (arrayMap(s -> toUInt32(0), sales), arrayMap(s -> (s.1), sales), elsewhere))).1 AS by_name
+            arrayFold((acc, at, n, i, who) -> (if((n = 0) OR (((acc.1)[n]) != 0) OR arrayExists(t -> ((t > ((acc.2)[n])) AND (t < at)), acc.3), acc.1, arrayMap((b, k) -> if(k = n, i, b), acc.1, arrayEnumerate(acc.1))), acc.2, acc.3, if((n = 0) OR (((acc.1)[n]) != 0), arrayPushBack(acc.4, (i, at, who)), acc.4)), arrayMap(r -> (r.1), returns), named, arrayEnumerate(returns), arrayMap(r -> (r.6), returns), (arrayMap(s -> toUInt32(0), sales), arrayMap(s -> (s.1), sales), elsewhere, arrayResize([(toUInt32(0), toDateTime64(0, 3, 'Asia/Shanghai'), '')], 0))) AS round,
+            round.1 AS by_name,
+            round.4 AS unnamed
         FROM naming
-    ),
-    unnamed_ones AS
-    (
-        SELECT
-            *,
-            arrayFilter((i, n) -> ((n = 0) OR (((by_name[n]) != 0) AND ((by_name[n]) < i))), arrayEnumerate(returns), named) AS unnamed
-        FROM first_round
     ),
     second_round AS
     (
         SELECT
-            *,
-            (arrayFold((acc, i, at, who) -> (if(((arrayLastIndex((b, t, p) -> ((b = 0) AND (t <= at) AND ((p = '') OR (who = '') OR (p = who))), acc.1, acc.2, acc.3) AS latest) = 0) OR arrayExists(t -> ((t > ((acc.2)[latest])) AND (t < at)), acc.4), acc.1, arrayMap((b, k) -> if(k = latest, i, b), acc.1, arrayEnumerate(acc.1))), acc.2, acc.3, acc.4), unnamed, arrayMap(i -> ((returns[i]).1), unnamed), arrayMap(i -> ((returns[i]).6), unnamed), (by_name, arrayMap(s -> (s.1), sales), arrayMap(s -> (s.6), sales), elsewhere))).1 AS undone_by
-        FROM unnamed_ones
+            * EXCEPT (named, round, by_name, unnamed, elsewhere),
+            (arrayFold((acc, r) -> (if(((arrayLastIndex((b, t, p) -> ((b = 0) AND (t <= (r.2)) AND ((p = '') OR ((r.3) = '') OR ((r.3) = p))), acc.1, acc.2, acc.3) AS latest) = 0) OR arrayExists(t -> ((t > ((acc.2)[latest])) AND (t < (r.2))), acc.4), acc.1, arrayMap((b, k) -> if(k = latest, r.1, b), acc.1, arrayEnumerate(acc.1))), acc.2, acc.3, acc.4), unnamed, (by_name, arrayMap(s -> (s.1), sales), arrayMap(s -> (s.6), sales), elsewhere))).1 AS undone_by
+        FROM first_round
     ),
-    judged AS
+    paired AS
     (
         SELECT
-            *,
-            arrayMap(i -> indexOf(undone_by, i), arrayEnumerate(returns)) AS undid
+            * EXCEPT (sales, returns, undone_by),
+            arrayFilter((s, b) -> (b = 0), sales, undone_by) AS stands,
+            arraySort(arrayFilter(b -> (b != 0), undone_by)) AS numbers,
+            arraySort(x -> (x.1), arrayFilter(x -> ((x.1) != 0), arrayMap((s, b) -> (b, s.2, s.3, s.1), sales, undone_by))) AS undone,
+            arrayFilter((r, i) -> has(numbers, i), returns, arrayEnumerate(returns)) AS undoing,
+            arrayFilter((r, i) -> (NOT has(numbers, i)), returns, arrayEnumerate(returns)) AS idle
         FROM second_round
     )
 SELECT
@@ -899,8 +898,8 @@ SELECT
     upload.3 AS fate,
     upload.4 AS partner,
     upload.5 AS partner_time
-FROM judged
-ARRAY JOIN arrayConcat(arrayMap(r -> (r.2, r.3, 'voided', '', r.9), voided), arrayMap(r -> (r.2, r.3, 'merged', '', r.1), merged), arrayMap((r, i) -> (r.2, r.3, if(i = 0, 'stands', 'undone'), (returns[i]).2, if(i = 0, toDateTime64(0, 3, 'Asia/Shanghai'), (returns[i]).1)), sales, undone_by), arrayMap((r, k) -> (r.2, r.3, if(k > 0, 'undoes', 'idle'), (sales[k]).2, if(k > 0, (sales[k]).1, toDateTime64(0, 3, 'Asia/Shanghai'))), returns, undid)) AS upload;
+FROM paired
+ARRAY JOIN arrayConcat(arrayMap(r -> (r.2, r.3, 'voided', '', r.9), voided), arrayMap(r -> (r.2, r.3, 'merged', '', r.1), merged), arrayMap(s -> (s.2, s.3, 'stands', '', toDateTime64(0, 3, 'Asia/Shanghai')), stands), arrayMap((s, r) -> (s.2, s.3, 'undone', r.2, r.1), undone, undoing), arrayMap((r, s) -> (r.2, r.3, 'undoes', s.2, s.4), undoing, undone), arrayMap(r -> (r.2, r.3, 'idle', '', toDateTime64(0, 3, 'Asia/Shanghai')), idle)) AS upload;
 
 CREATE VIEW busy_sales
 (

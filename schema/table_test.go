@@ -227,3 +227,24 @@ func TestACodeIsFoundByIndexInEveryForm(t *testing.T) {
 		t.Errorf("the plan does not use the index by_code_key: %v", plan)
 	}
 }
+
+// A hospital sells one drug under a placeholder for a year, and takes a tenth
+// back, half of that by name. What lambdas take along must not grow with both.
+func TestAPlaceholderSoldTwentyThousandTimesIsWorkedOut(t *testing.T) {
+	conn := newDatabase(t, "native")
+	for _, rows := range []string{
+		`concat('E', toString(number)), 'sale', time + toIntervalMinute(number), concat('S', toString(number)), '' FROM numbers(20000)`,
+		`concat('R', toString(number)), 'sale_return', time + toIntervalMinute(number * 10 + 5), '', if(number % 2 = 0, concat('E', toString(number * 10)), '') FROM numbers(2000)`,
+	} {
+		err := conn.Exec(context.Background(), `INSERT INTO scan_rows (code, org, drug, scheme, code_raw, codes, digest, promptness, pay, person, event_id, kind, time, settlement, reverses)
+			WITH toDateTime64('2026-01-01 00:00:00', 3, 'Asia/Shanghai') AS time
+			SELECT 77, 'A', 'X', 'placeholder', '无码', 1, 1, 1099511627776, 'insured', 'p', `+rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := query(t, conn, "SELECT toString(count()), toString(countIf(undone)) FROM sales SETTINGS max_memory_usage = 1500000000")[0]
+	if want := []string{"20000", "2000"}; !slices.Equal(got, want) {
+		t.Errorf("sales and undone sales are %v, want %v", got, want)
+	}
+}
