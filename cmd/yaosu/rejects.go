@@ -20,7 +20,7 @@ func rejectsCommand() *cli.Command {
 		Name:  "rejects",
 		Usage: "lists the events that were refused, and why",
 		Description: "The newest come first. Persons in the bytes stand as pseudonyms; the original bytes are in\n" +
-			"the stream REJECTS. In csv, a text that a spreadsheet would respell or run has one tab before it.\n\n" +
+			"the stream REJECTS. In csv, a text that a spreadsheet would run as a formula has one tab before it.\n\n" +
 			"Examples:\n" +
 			"  yaosu rejects --since 24h\n" +
 			"  yaosu rejects --since 2026-03-01 --format csv --limit 0 > rejects.csv",

@@ -23,7 +23,7 @@ func suspectsCommand() *cli.Command {
 			"unless --all is given. Persons are pseudonyms; --resolve shows them by number to those who may\n" +
 			"read the table person_vault.\n\n" +
 			"In csv, lists are parted by semicolons (one inside a value has a backslash before it), and a\n" +
-			"text that a spreadsheet would respell or run, such as a long number, has one tab before it.\n\n" +
+			"text that a spreadsheet would run as a formula has one tab before it; import code columns as text.\n\n" +
 			"Examples:\n" +
 			"  yaosu suspects\n" +
 			"  yaosu suspects --detector resold_code,cloned_code --region 5309 --since 7d\n" +

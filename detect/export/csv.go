@@ -83,30 +83,19 @@ func writeCSV(w io.Writer, list []schema.Suspect) error {
 	return out.Error()
 }
 
-// Guard puts one tab before a text that a spreadsheet would not leave alone: it
-// rounds long numbers, makes dates of 2026-03, and runs what begins like a
-// formula. The tab is not seen there, most readers trim it, and whoever wants
-// the exact value takes one leading tab off. The other way, ="8597…", would put
-// a formula into every other program's column.
+// Guard puts one tab before a text that a spreadsheet would run as a formula; the
+// tab is not seen there, and whoever wants the exact value takes it off. Other
+// texts stay byte for byte, for programs: a spreadsheet that opens the file, and
+// does not import its columns as text, rounds 20-digit codes.
 func Guard(text string) string {
 	if text == "" {
 		return ""
 	}
 	if strings.ContainsAny(text[:1], "=+-@\t\r\n") || strings.HasPrefix(text, "＝") || strings.HasPrefix(text, "＋") ||
-		strings.HasPrefix(text, "－") || strings.HasPrefix(text, "＠") || respelled(text) {
+		strings.HasPrefix(text, "－") || strings.HasPrefix(text, "＠") {
 		return "\t" + text
 	}
 	return text
-}
-
-// respelled reports whether a spreadsheet would take text for a number or a
-// date and show it otherwise.
-func respelled(text string) bool {
-	const longest = 11 // digits that are shown as they are
-	if strings.Trim(text, "0123456789") == "" {
-		return len(text) > longest || text[0] == '0' && len(text) > 1
-	}
-	return strings.Trim(text, "0123456789.,:/-+eE% ") == "" && strings.ContainsAny(text, "0123456789")
 }
 
 // join puts semicolons between values; those inside a value, as codes may have,
