@@ -117,21 +117,25 @@ func Once(ctx context.Context, cfg Config) (Report, error) {
 	return report, errors.Join(failed...)
 }
 
+// restFactor is how many times as long as a pass the service rests after it: a
+// full pass over a large table must not take the engine from the ingester.
+const restFactor = 4
+
 // Run makes a pass whenever scans or reference data came in, until ctx ends. A
 // pass that fails is logged and tried again: the engine may be away.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.fill(); err != nil {
 		return err
 	}
-	ticker := time.NewTicker(cfg.Every)
-	defer ticker.Stop()
 	var seen string
 	for {
+		rest := cfg.Every
 		now, err := watermark(ctx, cfg.Conn)
 		if err == nil && now != seen {
 			var report Report
 			report, err = Once(ctx, cfg)
 			cfg.logPass(report)
+			rest = max(rest, restFactor*report.Took)
 			if err == nil {
 				seen = now
 			}
@@ -142,7 +146,7 @@ func Run(ctx context.Context, cfg Config) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-time.After(rest):
 		}
 	}
 }

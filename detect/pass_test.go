@@ -424,3 +424,41 @@ func TestAParameterMustBeOfItsType(t *testing.T) {
 		}
 	}
 }
+
+func TestTheServiceFindsWhatComesInAndEndsWithItsContext(t *testing.T) {
+	conn := newDatabase(t, "http")
+	key := testKey(t)
+	rule := oneRule(t, "resold_code")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() {
+		ended <- detect.Run(ctx, detect.Config{Conn: conn, Rules: []detect.Rule{rule}, Every: 20 * time.Millisecond})
+	}()
+	sale := func(org, day string) schema.Scan {
+		return schema.Scan{EventID: "e", Kind: schema.Sale, Time: caseTime(t, day), Org: org, Region: "420106", Codes: []string{"81000010000000000001"}, Settlement: "S", Price: schema.Whole(5)}
+	}
+	send(t, conn, key, []schema.Scan{sale("A", "03-01T10:00"), sale("B", "03-11T10:00")})
+	deadline := time.Now().Add(time.Minute)
+	for len(openSuspects(t, conn)["resold_code"]) == 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("a minute after the scans came in there is no suspect")
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the service ended with %v, want nil", err)
+	}
+}
+
+func oneRule(t *testing.T, id string) detect.Rule {
+	t.Helper()
+	rules, err := detect.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(rules, func(r detect.Rule) bool { return r.ID == id })
+	if i < 0 {
+		t.Fatalf("there is no rule %s", id)
+	}
+	return rules[i]
+}
