@@ -17,6 +17,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"yaosu/internal/enginetest"
 	"yaosu/local"
 	"yaosu/schema"
 )
@@ -82,20 +83,7 @@ func startServers(t *testing.T, n int) []*local.Engine {
 		wait.Go(func() { engines[i], errs[i] = local.StartEngine(context.WithoutCancel(t.Context()), cfg) })
 	}
 	wait.Wait()
-	t.Cleanup(func() {
-		// Together: each waits for the connections of the other to end.
-		var wait sync.WaitGroup
-		for i, e := range engines {
-			if errs[i] == nil {
-				wait.Go(func() {
-					if err := e.Close(); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-		}
-		wait.Wait()
-	})
+	t.Cleanup(func() { enginetest.CloseAll(t, engines...) })
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
@@ -138,27 +126,6 @@ func open(t *testing.T, dsn string) driver.Conn {
 	return conn
 }
 
-func column(t *testing.T, conn driver.Conn, query string, args ...any) []string {
-	t.Helper()
-	var list []string
-	rows, err := conn.Query(t.Context(), query, args...)
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			t.Fatalf("%s: %v", query, err)
-		}
-		list = append(list, s)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return list
-}
-
 // denied tells whether err says that the user may not.
 func denied(err error) bool {
 	var e *clickhouse.Exception
@@ -194,7 +161,7 @@ func TestClickHouseLetsEachUserDoHisWorkAndNoMore(t *testing.T) {
 			"SELECT value FROM system.merge_tree_settings WHERE name = 'fsync_after_insert'":               "1",
 			"SELECT value FROM system.merge_tree_settings WHERE name = 'fsync_part_directory'":             "1",
 		} {
-			if got := column(t, admin, query); len(got) != 1 || got[0] != want {
+			if got := enginetest.Column(t, admin, query); len(got) != 1 || got[0] != want {
 				t.Errorf("%s: got %q, want %q", query, got, want)
 			}
 		}
@@ -211,7 +178,7 @@ func TestClickHouseLetsEachUserDoHisWorkAndNoMore(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			got := column(t, conn, "SELECT concat(toString(getSetting('async_insert')), ' ', toString(getSetting('max_execution_time')))")
+			got := enginetest.Column(t, conn, "SELECT concat(toString(getSetting('async_insert')), ' ', toString(getSetting('max_execution_time')))")
 			if want := "false " + want; len(got) != 1 || got[0] != want {
 				t.Errorf("%s: got async_insert and max_execution_time %q, want %q", role, got, want)
 			}
@@ -258,7 +225,7 @@ func TestClickHouseLetsEachUserDoHisWorkAndNoMore(t *testing.T) {
 		})
 	}
 	t.Run("every role is granted only what exists", func(t *testing.T) {
-		for _, name := range column(t, admin, `
+		for _, name := range enginetest.Column(t, admin, `
 			SELECT DISTINCT assumeNotNull(table)
 			FROM system.grants
 			WHERE database = 'yaosu' AND table IS NOT NULL AND table NOT IN (SELECT name FROM system.tables WHERE database = 'yaosu')`) {

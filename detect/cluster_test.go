@@ -16,37 +16,6 @@ import (
 	"yaosu/schema"
 )
 
-func openDSN(t *testing.T, dsn string) driver.Conn {
-	t.Helper()
-	conn, err := schema.Open(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-func textOf(t *testing.T, conn driver.Conn, query string) []string {
-	t.Helper()
-	rows, err := conn.Query(context.Background(), query)
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	defer rows.Close()
-	var lines []string
-	for rows.Next() {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			t.Fatalf("%s: %v", query, err)
-		}
-		lines = append(lines, line)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return lines
-}
-
 func numberOf(t *testing.T, conn driver.Conn, query string) uint64 {
 	t.Helper()
 	var n uint64
@@ -113,8 +82,8 @@ func TestTwoServersFindWhatOneFinds(t *testing.T) {
 			}
 		}
 	}
-	first, second := openDSN(t, servers[0].Native), openDSN(t, servers[1].HTTP)
-	own := [2]driver.Conn{openDSN(t, servers[0].Native+"_local"), openDSN(t, servers[1].HTTP+"_local")}
+	first, second := enginetest.Open(t, servers[0].Native), enginetest.Open(t, servers[1].HTTP)
+	own := [2]driver.Conn{enginetest.Open(t, servers[0].Native+"_local"), enginetest.Open(t, servers[1].HTTP+"_local")}
 	single := newDatabase(t, "native")
 
 	for _, conn := range []driver.Conn{single, first} {
@@ -146,8 +115,8 @@ func TestTwoServersFindWhatOneFinds(t *testing.T) {
 		"scans", "effective_sales", "id_conflicts", "wrong_clocks", "void_keys", "voids FINAL", "person_vault FINAL",
 		"orgs", "drugs", "persons", "regions", "packs", "org_facts", "pack_sizes",
 	} {
-		want := textOf(t, single, hash(table))
-		if got := textOf(t, second, hash(table)); !slices.Equal(got, want) {
+		want := enginetest.Column(t, single, hash(table))
+		if got := enginetest.Column(t, second, hash(table)); !slices.Equal(got, want) {
 			t.Errorf("%s: got %s, want %s", table, got, want)
 		}
 		if strings.HasPrefix(want[0], "0 rows") {
@@ -170,14 +139,14 @@ func TestTwoServersFindWhatOneFinds(t *testing.T) {
 			round(amount, 6), events, codes, orgs, roles, persons, reason, status) AS line
 		FROM suspects
 		ORDER BY line`
-	wantFound := textOf(t, single, found)
+	wantFound := enginetest.Column(t, single, found)
 	for _, rule := range rules {
 		if !slices.ContainsFunc(wantFound, func(line string) bool { return strings.Contains(line, rule.ID) }) {
 			t.Errorf("%s finds nothing in this town, so nothing is compared", rule.ID)
 		}
 	}
 	for _, conn := range []driver.Conn{first, second} {
-		if got := textOf(t, conn, found); !slices.Equal(got, wantFound) {
+		if got := enginetest.Column(t, conn, found); !slices.Equal(got, wantFound) {
 			report(t, "suspect", got, wantFound)
 		}
 	}
@@ -209,9 +178,9 @@ func TestTwoServersFindWhatOneFinds(t *testing.T) {
 	})
 	t.Run("columns keep their comments", func(t *testing.T) {
 		comments := "SELECT concat(table, '.', name, ' ', type, ' ', comment) AS line FROM system.columns WHERE database = currentDatabase() ORDER BY line"
-		want := textOf(t, single, comments)
+		want := enginetest.Column(t, single, comments)
 		for i, conn := range []driver.Conn{first, second} {
-			if got := textOf(t, conn, comments); !slices.Equal(got, want) {
+			if got := enginetest.Column(t, conn, comments); !slices.Equal(got, want) {
 				report(t, fmt.Sprintf("server %d column", i+1), got, want)
 			}
 		}

@@ -2,12 +2,9 @@ package detect
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/base32"
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"yaosu/schema"
@@ -57,15 +54,6 @@ func readProofs(column [][]any) ([]proof, error) {
 	return slices.Compact(proofs), nil
 }
 
-var idText = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
-
-// suspectID is 80 bits of what a finding is about, so that the same finding
-// found again, by another program or in another year, has the same id.
-func suspectID(rule, entityKind, entityID, period string) string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{rule, entityKind, entityID, period}, "\x00")))
-	return idText.EncodeToString(sum[:10])
-}
-
 // cents rounds yuan. Sums of floats differ in their last bits with the order of
 // rows; those go first, so that half a cent falls to the same side every time.
 func cents(yuan float64) float64 {
@@ -75,7 +63,7 @@ func cents(yuan float64) float64 {
 // suspect gives a finding the columns that follow from its evidence.
 func (f *finding) suspect(rule *Rule, parameters string) schema.Suspect {
 	s := schema.Suspect{
-		ID:              suspectID(rule.ID, rule.Entity, f.entityID, f.period),
+		ID:              schema.SuspectID(rule.ID, rule.Entity, f.entityID, f.period),
 		Detector:        rule.ID,
 		DetectorVersion: rule.Version,
 		Severity:        cmp.Or(f.severity, rule.Severity),

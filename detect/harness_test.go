@@ -380,18 +380,9 @@ func send(t testing.TB, conn driver.Conn, key *schema.PersonKey, scans []schema.
 	}
 }
 
-func newDatabase(t *testing.T, transport string) driver.Conn {
+func newDatabase(t testing.TB, transport string) driver.Conn {
 	t.Helper()
-	dsn := enginetest.Database(t, transport)
-	if _, err := schema.Apply(context.Background(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := schema.Open(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return enginetest.Schema(t, enginetest.Database(t, transport))
 }
 
 func testKey(t testing.TB) *schema.PersonKey {

@@ -55,7 +55,7 @@ type RuleReport struct {
 	Took                           time.Duration
 }
 
-// memory bounds what one query of a pass holds before it spills to disk, bytes.
+// spillAfter is what one query of a pass holds before it spills to disk, bytes.
 const spillAfter = 1 << 30
 
 // Check says what is wrong with the rules and parameters, before anything runs.
@@ -237,7 +237,7 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 	return report, writeStanding(ctx, c.Conn, changed)
 }
 
-// sameFinding tells whether two states of a suspect differ in what was found;
+// sameFinding tells whether two states of a suspect say the same was found;
 // when they were written does not count.
 func sameFinding(a, b schema.Suspect) bool {
 	for _, s := range []*schema.Suspect{&a, &b} {

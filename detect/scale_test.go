@@ -9,8 +9,6 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"yaosu/detect"
-	"yaosu/internal/enginetest"
-	"yaosu/schema"
 )
 
 // BenchmarkTenMillionScans replicates a town to ten million rows, each copy with
@@ -19,15 +17,7 @@ import (
 // make bench, not a test of speed.
 func BenchmarkTenMillionScans(b *testing.B) {
 	ctx := context.Background()
-	dsn := enginetest.Database(b, "native")
-	if _, err := schema.Apply(ctx, dsn); err != nil {
-		b.Fatal(err)
-	}
-	conn, err := schema.Open(dsn)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer conn.Close()
+	conn := newDatabase(b, "native")
 	exec := func(query string) {
 		b.Helper()
 		if err := conn.Exec(ctx, query); err != nil {

@@ -46,15 +46,7 @@ func overTransports(t *testing.T, test func(t *testing.T, w *world)) {
 
 func newWorld(t testing.TB, dsn, url string) *world {
 	t.Helper()
-	if _, err := schema.Apply(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := schema.Open(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	w := &world{t: t, conn: conn, js: connect(t, url)}
+	w := &world{t: t, conn: enginetest.Schema(t, dsn), js: connect(t, url)}
 	if err := schema.EnsureStreams(t.Context(), w.js, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +57,7 @@ func newWorld(t testing.TB, dsn, url string) *world {
 	}
 	w.cfg = ingest.Config{
 		JS:           w.js,
-		Conn:         conn,
+		Conn:         w.conn,
 		Key:          key,
 		Log:          slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics:      &ingest.Metrics{},

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
@@ -139,12 +138,9 @@ func ApplyCluster(ctx context.Context, dsn string, c Cluster) (applied []string,
 		return nil, fmt.Errorf("a cluster needs two names: of its shards, and of the one that copies to every server")
 	}
 	mine := inDatabase(opts, opts.Auth.Database+localSuffix)
-	if err := createDatabase(ctx, opts); err != nil {
-		return nil, err
-	}
-	conn, err := clickhouse.Open(opts)
+	conn, err := openNew(ctx, opts)
 	if err != nil {
-		return nil, fmt.Errorf("open ClickHouse: %w", err)
+		return nil, err
 	}
 	defer conn.Close()
 	a := applier{conn, c, opts.Auth.Database, mine.Auth.Database}

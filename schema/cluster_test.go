@@ -57,7 +57,7 @@ func TestEveryTableAndViewStandsForAllServers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	conn := open(t, servers[0].Native)
+	conn := enginetest.Open(t, servers[0].Native)
 	list := func(database string) string {
 		return one(t, conn, "SELECT arrayStringConcat(arraySort(groupArray(name)), ' ') FROM system.tables WHERE database = ?", database)
 	}

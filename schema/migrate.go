@@ -56,12 +56,9 @@ func Apply(ctx context.Context, dsn string) (applied []string, err error) {
 // apply is Apply for the database of opts.
 func apply(ctx context.Context, opts *clickhouse.Options) (applied []string, err error) {
 	database := opts.Auth.Database
-	if err := createDatabase(ctx, opts); err != nil {
-		return nil, err
-	}
-	conn, err := clickhouse.Open(opts)
+	conn, err := openNew(ctx, opts)
 	if err != nil {
-		return nil, fmt.Errorf("open ClickHouse: %w", err)
+		return nil, err
 	}
 	defer conn.Close()
 	var spread uint64
@@ -79,21 +76,25 @@ func apply(ctx context.Context, opts *clickhouse.Options) (applied []string, err
 	return migrate(ctx, conn, all)
 }
 
-// createDatabase makes the database of opts where it is missing. It waits for
-// nothing: it says whether the engine answers now.
-func createDatabase(ctx context.Context, opts *clickhouse.Options) error {
+// openNew connects to the database of opts and makes it first where it is
+// missing. It waits for nothing: it says whether the engine answers now.
+func openNew(ctx context.Context, opts *clickhouse.Options) (driver.Conn, error) {
 	server, err := clickhouse.Open(inDatabase(opts, "default"))
 	if err != nil {
-		return fmt.Errorf("open ClickHouse: %w", err)
+		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
 	defer server.Close()
 	if err := server.Ping(ctx); err != nil {
-		return fmt.Errorf("reach ClickHouse: %w", err)
+		return nil, fmt.Errorf("reach ClickHouse: %w", err)
 	}
 	if err := server.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteName(opts.Auth.Database)); err != nil {
-		return fmt.Errorf("create database %s: %w", opts.Auth.Database, err)
+		return nil, fmt.Errorf("create database %s: %w", opts.Auth.Database, err)
 	}
-	return nil
+	conn, err := clickhouse.Open(opts)
+	if err != nil {
+		return nil, fmt.Errorf("open ClickHouse: %w", err)
+	}
+	return conn, nil
 }
 
 // migrate runs what of all has not run. It is safe to call twice, also at once.

@@ -19,21 +19,7 @@ var transports = []string{"native", "http"}
 // newDatabase returns a connection to a database of its own, schema applied.
 func newDatabase(t *testing.T, transport string) driver.Conn {
 	t.Helper()
-	dsn := enginetest.Database(t, transport)
-	if _, err := schema.Apply(context.Background(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	return open(t, dsn)
-}
-
-func open(t *testing.T, dsn string) driver.Conn {
-	t.Helper()
-	conn, err := schema.Open(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return enginetest.Schema(t, enginetest.Database(t, transport))
 }
 
 // query returns the rows of a query of strings.
@@ -81,10 +67,7 @@ func TestSchemaSQLIsTheSumOfTheMigrations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := schema.Apply(context.Background(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	conn := open(t, dsn)
+	conn := enginetest.Schema(t, dsn)
 	files, err := os.ReadDir("migrations")
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +112,7 @@ func TestMigrationsRunOnceAndRefuseWhatTheyCannotTrust(t *testing.T) {
 			if err != nil || len(again) != 0 {
 				t.Fatalf("second run: ran %v, error %v, want nothing and none", again, err)
 			}
-			conn := open(t, dsn)
+			conn := enginetest.Open(t, dsn)
 			if err := conn.Exec(ctx, "INSERT INTO migrations (name, sha256) VALUES ('9999_from_the_future.sql', '00')"); err != nil {
 				t.Fatal(err)
 			}

@@ -24,7 +24,9 @@ const personKeyBytes = 32
 // two share a pseudonym is below one in a million.
 const pseudonymBytes = 10
 
-var pseudonymText = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
+// shortText writes 80 bits as 16 small letters and digits, none of which is
+// taken for another when it is read out.
+var shortText = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
 
 // NewPersonKey makes a key of a secret of at least 32 bytes.
 func NewPersonKey(secret []byte) (*PersonKey, error) {
@@ -83,5 +85,5 @@ func (k *PersonKey) Pseudonym(number string) string {
 	}
 	mac := hmac.New(sha256.New, k.secret)
 	mac.Write([]byte("person\x00" + number))
-	return pseudonymText.EncodeToString(mac.Sum(nil)[:pseudonymBytes])
+	return shortText.EncodeToString(mac.Sum(nil)[:pseudonymBytes])
 }

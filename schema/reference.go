@@ -728,7 +728,7 @@ func hidden(row []referenceCell, entity string) bool {
 // digits only never has it.
 func pseudonymous(text string) bool {
 	const letters = "abcdefghijkmnpqrstuvwxyz"
-	return len(text) == pseudonymText.EncodedLen(pseudonymBytes) &&
+	return len(text) == shortText.EncodedLen(pseudonymBytes) &&
 		strings.Trim(text, letters+"23456789") == "" && strings.ContainsAny(text, letters)
 }
 

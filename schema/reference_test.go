@@ -27,42 +27,6 @@ func referenceKey(t *testing.T) *schema.PersonKey {
 	return key
 }
 
-func openDatabase(t *testing.T, transport string) driver.Conn {
-	t.Helper()
-	dsn := enginetest.Database(t, transport)
-	if _, err := schema.Apply(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := schema.Open(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-// table returns the one text column of a query; see cells.
-func table(t *testing.T, conn driver.Conn, query string) []string {
-	t.Helper()
-	rows, err := conn.Query(t.Context(), query)
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	defer rows.Close()
-	var got []string
-	for rows.Next() {
-		var row string
-		if err := rows.Scan(&row); err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, row)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
 // cells selects columns as one text with bars between them.
 func cells(columns, from string) string {
 	var parts []string
@@ -169,7 +133,7 @@ func TestLoadReference(t *testing.T) {
 		},
 	}
 	for _, transport := range []string{"native", "http"} {
-		conn := openDatabase(t, transport)
+		conn := newDatabase(t, transport)
 		for _, tt := range tests {
 			t.Run(tt.name+", over "+transport, func(t *testing.T) {
 				report := load(t, conn, tt.kind, tt.file, loadTime)
@@ -177,13 +141,13 @@ func TestLoadReference(t *testing.T) {
 				if fmt.Sprint(report) != fmt.Sprint(want) {
 					t.Errorf("report: got %v, want %v", report, want)
 				}
-				if got := table(t, conn, tt.query); !slices.Equal(got, tt.want) {
+				if got := enginetest.Column(t, conn, tt.query); !slices.Equal(got, tt.want) {
 					t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
 				}
 			})
 		}
 		t.Run("the vault alone has the numbers, over "+transport, func(t *testing.T) {
-			got := table(t, conn, cells("person,number", "person_vault FINAL ORDER BY number"))
+			got := enginetest.Column(t, conn, cells("person,number", "person_vault FINAL ORDER BY number"))
 			var want []string
 			for _, number := range []string{"51170", "51171", "5309273460967357", "5309277293453178"} {
 				want = append(want, p(number)+"|"+number)
@@ -192,7 +156,7 @@ func TestLoadReference(t *testing.T) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			for _, view := range []string{"persons", "inpatient", "exemptions"} {
-				rows := table(t, conn, "SELECT toString(tuple(*)) FROM reference_"+view)
+				rows := enginetest.Column(t, conn, "SELECT toString(tuple(*)) FROM reference_"+view)
 				if text := strings.Join(rows, "\n"); strings.Contains(text, "53092734") || strings.Contains(text, "5117") {
 					t.Errorf("%s holds a number:\n%s", view, text)
 				}
@@ -202,28 +166,28 @@ func TestLoadReference(t *testing.T) {
 }
 
 func TestTheNewestLoadOfAKeyCounts(t *testing.T) {
-	conn := openDatabase(t, "native")
+	conn := newDatabase(t, "native")
 	later := loadTime.Add(time.Hour)
 
 	t.Run("a drug loaded again", func(t *testing.T) {
 		load(t, conn, "drugs", "product,drug,max_price\n8271216,XA,10\n8271217,XB,20\n", loadTime)
 		load(t, conn, "drugs", "product,drug,max_price\n8271216,XA,11\n", later)
 		load(t, conn, "drugs", "product,drug,max_price\n8271217,XB,19\n", loadTime.Add(-time.Hour))
-		got := table(t, conn, cells("product,max_price", "drugs ORDER BY product"))
+		got := enginetest.Column(t, conn, cells("product,max_price", "drugs ORDER BY product"))
 		if want := []string{"8271216|11", "8271217|20"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 	t.Run("the later of two lines of one file", func(t *testing.T) {
 		load(t, conn, "regions", "region,name\n530927,旧\n530927,新\n", loadTime)
-		if got, want := table(t, conn, cells("name", "regions")), []string{"新"}; !slices.Equal(got, want) {
+		if got, want := enginetest.Column(t, conn, cells("name", "regions")), []string{"新"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 	t.Run("an institution's history is replaced as a whole, that of others stays", func(t *testing.T) {
 		load(t, conn, "orgs", "org,name,status,status_from,status_to\nP1,甲,active,2024-01-01,2025-01-01\nP1,甲,suspended,2025-01-02,\nP2,乙,active,,\n", loadTime)
 		load(t, conn, "orgs", "org,name,status,status_from,status_to\nP1,甲,active,2024-01-01,\n", later)
-		got := table(t, conn, cells("org,status,status_from,status_to", "orgs ORDER BY org"))
+		got := enginetest.Column(t, conn, cells("org,status,status_from,status_to", "orgs ORDER BY org"))
 		if want := []string{"P1|active|2024-01-01|", "P2|active||"}; !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -231,16 +195,16 @@ func TestTheNewestLoadOfAKeyCounts(t *testing.T) {
 	t.Run("the same file twice changes nothing", func(t *testing.T) {
 		const file = "person,region\n5309273460967357,530927\n5309277293453178,530927\n"
 		load(t, conn, "persons", file, loadTime)
-		before := table(t, conn, cells("person,region,loaded", "persons ORDER BY person"))
+		before := enginetest.Column(t, conn, cells("person,region,loaded", "persons ORDER BY person"))
 		load(t, conn, "persons", file, loadTime)
-		if after := table(t, conn, cells("person,region,loaded", "persons ORDER BY person")); !slices.Equal(after, before) || len(after) != 2 {
+		if after := enginetest.Column(t, conn, cells("person,region,loaded", "persons ORDER BY person")); !slices.Equal(after, before) || len(after) != 2 {
 			t.Errorf("got %q, want %q", after, before)
 		}
 	})
 }
 
 func TestAFileWithAFaultLoadsNothing(t *testing.T) {
-	conn := openDatabase(t, "native")
+	conn := newDatabase(t, "native")
 	tests := []struct {
 		name, kind, file string
 		want             []string // all must be in the error
@@ -298,11 +262,11 @@ func TestAFileWithAFaultLoadsNothing(t *testing.T) {
 		})
 	}
 	for _, k := range schema.ReferenceKinds() {
-		if got := table(t, conn, cells("count()", "reference_"+k.Name)); got[0] != "0" {
+		if got := enginetest.Column(t, conn, cells("count()", "reference_"+k.Name)); got[0] != "0" {
 			t.Errorf("%s has %s rows, want none", k.Name, got[0])
 		}
 	}
-	if got := table(t, conn, cells("count()", "person_vault")); got[0] != "0" {
+	if got := enginetest.Column(t, conn, cells("count()", "person_vault")); got[0] != "0" {
 		t.Errorf("the vault has %s rows, want none", got[0])
 	}
 
@@ -347,7 +311,7 @@ func TestAFileWithAFaultLoadsNothing(t *testing.T) {
 }
 
 func TestAFileOfMoreThanOneBlockLoadsWhole(t *testing.T) {
-	conn := openDatabase(t, "native")
+	conn := newDatabase(t, "native")
 	const rows = 120_001
 	var file strings.Builder
 	file.WriteString("person,region,household,died_on\n")
@@ -358,7 +322,7 @@ func TestAFileOfMoreThanOneBlockLoadsWhole(t *testing.T) {
 	if report.Rows != rows || report.Persons != rows {
 		t.Errorf("got %d rows and %d persons, want %d", report.Rows, report.Persons, rows)
 	}
-	got := table(t, conn, cells("count(),uniqExact(person),uniqExact(household),uniqExact(loaded)", "persons"))
+	got := enginetest.Column(t, conn, cells("count(),uniqExact(person),uniqExact(household),uniqExact(loaded)", "persons"))
 	if want := fmt.Sprintf("%d|%d|%d|1", rows, rows, (rows+2)/3); got[0] != want {
 		t.Errorf("got %s, want %s", got[0], want)
 	}
@@ -368,7 +332,7 @@ func TestAFileOfMoreThanOneBlockLoadsWhole(t *testing.T) {
 const largeTown = "../../*/samples/town"
 
 func TestTheFilesOfATownLoad(t *testing.T) {
-	conn := openDatabase(t, "http")
+	conn := newDatabase(t, "http")
 	files := map[string]string{
 		"orgs":    "org,name,region,type,level,lat,lon,status,status_from,status_to\nH1,沧源医院,530927,hospital,2,23.16,99.20,active,2024-01-01,\n",
 		"drugs":   "product,drug,name,generic,pack_units,pack_level,max_price,max_days\n8271216,XA00BC760413,药品0,通用0,30,1,230.77,30\n",

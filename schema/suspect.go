@@ -1,6 +1,10 @@
 package schema
 
-import "time"
+import (
+	"crypto/sha256"
+	"strings"
+	"time"
+)
 
 // Suspect is one finding of one detector, as it goes to officers, files and the
 // stream. Persons are pseudonyms unless resolved for those allowed.
@@ -39,3 +43,10 @@ const (
 	StatusReferred  = "referred"
 	StatusExplained = "explained" // later events took the ground away
 )
+
+// SuspectID is 80 bits of what a finding is about, so that the same finding found
+// again, by another program or in another year, has the same id.
+func SuspectID(detector, entityKind, entityID, period string) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{detector, entityKind, entityID, period}, "\x00")))
+	return shortText.EncodeToString(sum[:10])
+}

@@ -95,14 +95,7 @@ func statuses() map[string]func(*testscript.TestScript, bool, []string) {
 func startStack(t *testing.T, transport string) (natsURL, dsn string) {
 	t.Helper()
 	dsn = enginetest.Database(t, transport)
-	if _, err := schema.Apply(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	db, err := schema.Open(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := enginetest.Schema(t, dsn)
 	broker := enginetest.Broker(t)
 	conn, err := nats.Connect(broker.URL())
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"yaosu/internal/enginetest"
-	"yaosu/schema"
 )
 
 func TestTraceListsTheSuspectsOfACode(t *testing.T) {
@@ -14,14 +13,7 @@ func TestTraceListsTheSuspectsOfACode(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			const code = "81234567890123450001"
 			dsn := enginetest.Database(t, transport)
-			if _, err := schema.Apply(t.Context(), dsn); err != nil {
-				t.Fatal(err)
-			}
-			db, err := schema.Open(dsn)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
+			db := enginetest.Schema(t, dsn)
 			for _, query := range []string{
 				`INSERT INTO scan_rows (code, org, event_id, digest, promptness, scheme, codes, kind, time, pay, quantity)
 				VALUES (1234567890123450001, 'P1', 'e1', 1, 1099511627776, 'cn20', 1, 'sale', '2026-03-01 08:00:00', 'insured', 1)`,

@@ -18,24 +18,10 @@ import (
 	"yaosu/schema"
 )
 
-func open(t *testing.T, dsn string) driver.Conn {
-	t.Helper()
-	conn, err := schema.Open(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
 // store makes a database that holds list, and a vault that knows its person.
 func store(t *testing.T, transport string, list []schema.Suspect) driver.Conn {
 	t.Helper()
-	dsn := enginetest.Database(t, transport)
-	if _, err := schema.Apply(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	conn := open(t, dsn)
+	conn := enginetest.Schema(t, enginetest.Database(t, transport))
 	batch, err := conn.PrepareBatch(t.Context(), "INSERT INTO suspect_rows")
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +188,7 @@ func TestWhoMayNotReadTheVaultIsToldWhichRightIsMissing(t *testing.T) {
 			}
 			u.User = url.User("officer")
 			got := list()
-			err = export.Resolve(t.Context(), open(t, u.String()), got)
+			err = export.Resolve(t.Context(), enginetest.Open(t, u.String()), got)
 			if want := "GRANT SELECT ON cases_" + transport + ".person_vault TO officer"; err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want %q in it", err, want)
 			}

@@ -58,20 +58,7 @@ func Cluster(t testing.TB) [2]Server {
 		wait.Go(func() { engines[i], errs[i] = local.StartEngine(ctx, cfg) })
 	}
 	wait.Wait()
-	t.Cleanup(func() {
-		// Together: each waits for the connections of the other to end.
-		var wait sync.WaitGroup
-		for i, e := range engines {
-			if errs[i] == nil {
-				wait.Go(func() {
-					if err := e.Close(); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-		}
-		wait.Wait()
-	})
+	t.Cleanup(func() { CloseAll(t, engines[:]...) })
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}

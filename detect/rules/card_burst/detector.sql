@@ -47,17 +47,15 @@ WITH
     (
         SELECT
             *,
-            uniqExactIf(person, person != '') OVER (
-                PARTITION BY org, device
-                ORDER BY toUnixTimestamp64Milli(time)
-                RANGE BETWEEN CURRENT ROW AND {minutes:UInt32} * 60000 FOLLOWING) AS n,
-            max(time) OVER (
-                PARTITION BY org, device
-                ORDER BY toUnixTimestamp64Milli(time)
-                RANGE BETWEEN CURRENT ROW AND {minutes:UInt32} * 60000 FOLLOWING) AS until,
+            uniqExactIf(person, person != '') OVER following AS n,
+            max(time) OVER following AS until,
             uniqExactIf(person, person != '') OVER (PARTITION BY org, device, toStartOfFiveMinutes(time)) AS slot_persons,
             row_number() OVER (PARTITION BY org, device, toStartOfFiveMinutes(time) ORDER BY time, person) = 1 AS slot_first
         FROM swipes
+        WINDOW following AS (
+            PARTITION BY org, device
+            ORDER BY toUnixTimestamp64Milli(time)
+            RANGE BETWEEN CURRENT ROW AND {minutes:UInt32} * 60000 FOLLOWING)
     ),
     devices AS
     (
