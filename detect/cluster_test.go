@@ -86,7 +86,7 @@ func TestTwoServersFindWhatOneFinds(t *testing.T) {
 	own := [2]driver.Conn{enginetest.Open(t, servers[0].Native+"_local"), enginetest.Open(t, servers[1].HTTP+"_local")}
 	single := newDatabase(t, "native")
 
-	for _, conn := range []driver.Conn{single, first} {
+	for _, conn := range []*schema.Conn{single, first} {
 		for _, dir := range dirs {
 			loadReferences(t, conn, key, dir)
 		}
@@ -161,12 +161,12 @@ func TestTwoServersFindWhatOneFinds(t *testing.T) {
 		}
 	})
 	t.Run("a block sent twice is stored once", func(t *testing.T) {
-		block := schema.NewBlock(key, schema.NewClassifier(nil))
+		block := schema.NewBlock(schema.NewPeople(key), schema.NewClassifier(nil))
 		for i, s := range town.Chaos(1, 300) {
 			block.Add(new(ownNames(s, "9999")), uint64(i+1), received)
 		}
 		var stored [2]uint64
-		for i, conn := range []driver.Conn{first, second} {
+		for i, conn := range []*schema.Conn{first, second} {
 			if err := block.Send(ctx, conn, "the same block"); err != nil {
 				t.Fatal(err)
 			}

@@ -369,9 +369,9 @@ func readCases(t *testing.T, rules []detect.Rule) []*ruleCase {
 // received is when every scan of a test reached the stream.
 var received = time.Date(2026, 12, 1, 0, 0, 0, 0, schema.Shanghai)
 
-func send(t testing.TB, conn driver.Conn, key *schema.PersonKey, scans []schema.Scan) {
+func send(t testing.TB, conn *schema.Conn, key *schema.PersonKey, scans []schema.Scan) {
 	t.Helper()
-	block := schema.NewBlock(key, schema.NewClassifier(nil))
+	block := schema.NewBlock(schema.NewPeople(key), schema.NewClassifier(nil))
 	for i := range scans {
 		block.Add(&scans[i], uint64(i+1), received)
 	}
@@ -380,7 +380,7 @@ func send(t testing.TB, conn driver.Conn, key *schema.PersonKey, scans []schema.
 	}
 }
 
-func newDatabase(t testing.TB, transport string) driver.Conn {
+func newDatabase(t testing.TB, transport string) *schema.Conn {
 	t.Helper()
 	return enginetest.Schema(t, enginetest.Database(t, transport))
 }

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"yaosu/detect"
 	"yaosu/schema"
 )
@@ -19,7 +17,7 @@ import (
 // passTable is a database with the rule resold_code (or others) over it, and a
 // clock the test moves.
 type passTable struct {
-	conn  driver.Conn
+	conn  *schema.Conn
 	key   *schema.PersonKey
 	rules []detect.Rule
 	now   time.Time

@@ -21,7 +21,6 @@ type classifier struct {
 func (in *ingester) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(in.Housekeeping)
 	defer tick.Stop()
-	var before jetstream.ConsumerInfo
 	for {
 		select {
 		case <-ctx.Done():
@@ -31,28 +30,10 @@ func (in *ingester) keepHouse(ctx context.Context) {
 		if err := in.readPlaceholders(ctx); err != nil && ctx.Err() == nil {
 			in.Log.Warn("keeping the placeholders of before", "error", err)
 		}
-		if consumer, err := in.JS.Consumer(ctx, schema.StreamScans, in.Consumer); err == nil {
-			now := consumer.CachedInfo()
-			// What waits is else only known from the newest message read.
-			in.Metrics.waiting.Store(now.NumPending)
-			if now.NumAckPending > 0 && sameProgress(now, &before) {
-				select {
-				case in.stalled <- struct{}{}:
-				default: // told already
-				}
-			}
-			before = *now
-		}
 		if err := in.trim(ctx); err != nil && ctx.Err() == nil {
 			in.Log.Warn("not trimmed this time", "error", err)
 		}
 	}
-}
-
-// sameProgress tells whether nothing was delivered or acknowledged in between.
-func sameProgress(now, before *jetstream.ConsumerInfo) bool {
-	return now.Delivered.Consumer == before.Delivered.Consumer && now.Delivered.Stream == before.Delivered.Stream &&
-		now.AckFloor.Stream == before.AckFloor.Stream
 }
 
 const selectPlaceholders = `SELECT DISTINCT
@@ -85,24 +66,29 @@ func (in *ingester) readPlaceholders(ctx context.Context) error {
 }
 
 // trim removes the oldest messages of SCANS that are more than KeepBytes, and
-// none that is not acknowledged.
+// none that is not stored. It also notes how much waits.
 func (in *ingester) trim(ctx context.Context) error {
 	stream, err := in.JS.Stream(ctx, schema.StreamScans)
 	if err != nil {
 		return fmt.Errorf("trim %s: %w", schema.StreamScans, err)
 	}
 	state := stream.CachedInfo().State
-	if state.Bytes <= in.KeepBytes || state.Msgs == 0 {
-		return nil
-	}
-	consumer, err := stream.Consumer(ctx, in.Consumer)
+	l, err := in.book.read(ctx)
 	if err != nil {
 		return fmt.Errorf("trim %s: %w", schema.StreamScans, err)
+	}
+	if l == nil || l.misfits(stream.CachedInfo()) {
+		return nil // it is not of this stream; the next time it will be
+	}
+	in.Metrics.latest(state.LastSeq)
+	in.Metrics.progress(l, time.Time{})
+	if state.Bytes <= in.KeepBytes || state.Msgs == 0 {
+		return nil
 	}
 	// Messages differ in size; what this leaves too much goes the next time.
 	average := max(1, state.Bytes/state.Msgs)
 	before := state.FirstSeq + (state.Bytes-in.KeepBytes+average-1)/average
-	before = min(before, consumer.CachedInfo().AckFloor.Stream+1)
+	before = min(before, l.storedUpTo()+1)
 	if before <= state.FirstSeq {
 		return nil
 	}

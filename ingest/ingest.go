@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"golang.org/x/sync/errgroup"
 
 	"yaosu/schema"
@@ -17,32 +17,36 @@ import (
 
 // Config says what to read from, where to store, and how much at a time.
 type Config struct {
-	// JS is where SCANS and REJECTS are; both must exist. The server must be 2.14
-	// or newer, older ones cannot set a consumer back.
+	// JS is where SCANS and REJECTS are; both must exist.
 	JS jetstream.JetStream
 
 	// Conn is the database; its schema must be applied.
-	Conn driver.Conn
+	Conn *schema.Conn
 
 	// Key hides persons. A database is bound to one key.
 	Key *schema.PersonKey
 
-	// Log gets retries, rewinds and refusals of whole batches. Default: nowhere.
+	// Log gets retries, takeovers and refusals of whole batches. Default: nowhere.
 	Log *slog.Logger
 
 	// Metrics, when given, is counted in.
 	Metrics *Metrics
 
-	// Consumer is the name of the durable consumer on SCANS; its acknowledged
-	// floor is how far the table is complete. Default "ingest".
-	Consumer string
+	// Ledger is the KV bucket that says how far the table is complete and who reads
+	// what. It is made when missing. All ingesters of a database share one. Default
+	// "INGEST".
+	Ledger string
+
+	// Workers is how many stretches of the stream are read and stored at a time,
+	// each holding up to two batches. Default 2.
+	Workers int
 
 	// MaxRows of scan_rows end a batch; the message that exceeds it is still in it,
-	// but is cut at twice as many. Two batches are held at most. Default 100 000, at
-	// most 500 000, so that an insert stays one block.
+	// but is cut at twice as many. Default 100 000, at most 500 000, so that an
+	// insert stays one block.
 	MaxRows int
 
-	// MaxBytes of text end a batch, in the same way. Default 64 MiB.
+	// MaxBytes of text end a batch, in the same way. Default 32 MiB.
 	MaxBytes int
 
 	// MaxAge is how long the first message of a batch waits for company while the
@@ -60,17 +64,39 @@ type Config struct {
 	// DrainTime is how long storing what is held may take once Run is canceled;
 	// what takes longer stays in the stream. Default 20 s.
 	DrainTime time.Duration
+
+	// LeaseTime is how long another ingester that is connected to NATS may be silent
+	// before its stretches are taken over. One that is not connected loses them at
+	// once. Default 15 s.
+	LeaseTime time.Duration
+
+	// Step, when given, is called before and after each step of a batch, with the
+	// words of the Steps. It is for tests that let an ingester die there.
+	Step func(step string)
 }
 
+// Steps are what Config.Step is told: each with "before " and "after ".
+var Steps = [...]string{stepClaim, stepOpen, stepReject, stepInsert, stepClose}
+
 const (
-	defaultConsumer     = "ingest"
+	stepClaim  = "claim"
+	stepOpen   = "open"
+	stepReject = "reject"
+	stepInsert = "insert"
+	stepClose  = "close"
+)
+
+const (
+	defaultLedger       = "INGEST"
+	defaultWorkers      = 2
 	defaultMaxRows      = 100_000
 	mostMaxRows         = 500_000
-	defaultMaxBytes     = 64 << 20
+	defaultMaxBytes     = 32 << 20
 	defaultMaxAge       = 500 * time.Millisecond
 	defaultKeepBytes    = 4 << 30
 	defaultHousekeeping = time.Minute
 	defaultDrainTime    = 20 * time.Second
+	defaultLeaseTime    = 15 * time.Second
 )
 
 // orDefault fills in what was left open.
@@ -84,23 +110,20 @@ func orDefault[T comparable](v *T, value T) {
 // ingester is one Run.
 type ingester struct {
 	Config
+	process  string // names this Run among ingesters
+	claims   atomic.Uint64
+	book     *book
+	presence presence // of the goroutine that adopts
 	classify atomic.Pointer[classifier]
 
 	// rejects publishes. Unlike JS it forgets publishes that are never answered;
 	// some thousands of those would else block it for good.
 	rejects jetstream.Publisher
-
-	// current is filled by read, which owns it. Of the two batches the other one is
-	// with store or in spare.
-	current *batch
-	full    chan *batch   // unbuffered: a batch handed over is being stored
-	spare   chan *batch   // holds one, so that store never waits for read
-	stalled chan struct{} // tells read that delivered messages are nobody's; holds one
 }
 
 // Run moves messages until ctx is canceled, then stores what it holds and
 // returns nil. It returns an error only for what waiting cannot mend: a missing
-// stream at the start, a consumer of another kind, a closed connection.
+// stream at the start, a closed connection.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.JS == nil || cfg.Conn == nil || cfg.Key == nil {
 		return errors.New("ingest: JetStream, ClickHouse and a person key are needed")
@@ -111,31 +134,24 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Metrics == nil {
 		cfg.Metrics = &Metrics{}
 	}
-	orDefault(&cfg.Consumer, defaultConsumer)
+	if cfg.Step == nil {
+		cfg.Step = func(string) {}
+	}
+	orDefault(&cfg.Ledger, defaultLedger)
+	orDefault(&cfg.Workers, defaultWorkers)
 	orDefault(&cfg.MaxRows, defaultMaxRows)
 	orDefault(&cfg.MaxBytes, defaultMaxBytes)
 	orDefault(&cfg.MaxAge, defaultMaxAge)
 	orDefault(&cfg.KeepBytes, defaultKeepBytes)
 	orDefault(&cfg.Housekeeping, defaultHousekeeping)
 	orDefault(&cfg.DrainTime, defaultDrainTime)
+	orDefault(&cfg.LeaseTime, defaultLeaseTime)
 	cfg.MaxRows = min(cfg.MaxRows, mostMaxRows)
-	in := &ingester{Config: cfg, full: make(chan *batch), spare: make(chan *batch, 1), stalled: make(chan struct{}, 1)}
-	var err error
-	if in.rejects, err = jetstream.New(cfg.JS.Conn(), jetstream.WithPublishAsyncTimeout(publishTime)); err != nil {
-		return fmt.Errorf("ingest: open JetStream: %w", err)
+	in := &ingester{
+		Config:   cfg,
+		process:  nuid.Next(),
+		presence: presence{conn: cfg.JS.Conn(), lease: cfg.LeaseTime, silent: map[string]time.Time{}},
 	}
-	// What fails here is told at once; later it may be a server that restarts.
-	if _, err = in.seek(ctx); err == nil {
-		err = in.persist(ctx, "read the placeholders", in.readPlaceholders)
-	}
-	switch {
-	case ctx.Err() != nil:
-		return nil // nothing is held yet
-	case err != nil:
-		return fmt.Errorf("ingest: %w", err)
-	}
-	in.current = in.newBatch()
-	in.spare <- in.newBatch()
 
 	// Storing outlives ctx by DrainTime.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -145,9 +161,44 @@ func Run(ctx context.Context, cfg Config) error {
 		context.AfterFunc(work, func() { late.Stop() })
 	})()
 
+	err := in.prepare(ctx, work)
+	switch {
+	case ctx.Err() != nil:
+		return nil // nothing is held yet
+	case err != nil:
+		return fmt.Errorf("ingest: %w", err)
+	}
 	group, reading := errgroup.WithContext(ctx)
-	group.Go(func() error { return in.read(reading, work) })
-	group.Go(func() error { in.store(work); return nil })
+	for range cfg.Workers {
+		group.Go(func() error { return in.newWorker(in.claim).run(reading, work) })
+	}
+	group.Go(func() error { return in.newWorker(in.adopt).run(reading, work) })
 	group.Go(func() error { in.keepHouse(reading); return nil })
 	return group.Wait()
+}
+
+// prepare does what is told at once when it fails; later the same may be a server
+// that restarts.
+func (in *ingester) prepare(ctx, work context.Context) error {
+	var err error
+	if in.rejects, err = jetstream.New(in.JS.Conn(), jetstream.WithPublishAsyncTimeout(publishTime)); err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	info, err := in.info(ctx)
+	if err != nil {
+		return err
+	}
+	in.book = &book{js: in.JS, bucket: in.Ledger, replicas: info.Config.Replicas}
+	l, err := in.book.read(ctx)
+	if err != nil {
+		return err
+	}
+	if l != nil && !l.misfits(info) {
+		// The ledger went on from where the consumer of before stood.
+		_ = in.JS.DeleteConsumer(ctx, schema.StreamScans, legacyConsumer)
+	}
+	if err := in.answer(work); err != nil {
+		return err
+	}
+	return in.persist(ctx, "read the placeholders", in.readPlaceholders)
 }

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -30,7 +30,7 @@ var transports = []string{"native", "http"}
 // world is a broker, a database and the settings of an ingester between them.
 type world struct {
 	t    testing.TB
-	conn driver.Conn
+	conn *schema.Conn
 	js   jetstream.JetStream
 	cfg  ingest.Config
 }
@@ -168,13 +168,14 @@ func (w *world) stream(name string) *jetstream.StreamInfo {
 
 func (w *world) lastSeq() uint64 { return w.stream(schema.StreamScans).State.LastSeq }
 
-// floor is the sequence up to which all is acknowledged; 0 when nobody reads yet.
+// floor is the sequence up to which all is stored; 0 when nobody reads yet.
 func (w *world) floor() uint64 {
-	consumer, err := w.js.Consumer(w.t.Context(), schema.StreamScans, "ingest")
+	w.t.Helper()
+	floor, err := ingest.StoredUpTo(context.WithoutCancel(w.t.Context()), w.js, w.cfg.Ledger)
 	if err != nil {
-		return 0
+		w.t.Logf("how far is it stored: %v", err)
 	}
-	return consumer.CachedInfo().AckFloor.Stream
+	return floor
 }
 
 const (
@@ -357,8 +358,8 @@ func TestRepeats(t *testing.T) {
 		}
 		seen(t)
 
-		// A consumer made anew gets everything again, in other batches.
-		if err := w.js.DeleteConsumer(t.Context(), schema.StreamScans, "ingest"); err != nil {
+		// Without the ledger everything is read again, in other batches.
+		if err := w.js.DeleteKeyValue(t.Context(), "INGEST"); err != nil {
 			t.Fatal(err)
 		}
 		again := w.cfg
@@ -518,7 +519,7 @@ func TestAPurgedBatchIsNotLookedForForEver(t *testing.T) {
 	cfg.DrainTime = time.Second
 	stop := w.run(cfg)
 	w.publish(sale(0, `"device":"poison"`))
-	eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Waiting == 1 })
+	eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Read == 1 })
 	stream, err := w.js.Stream(t.Context(), schema.StreamScans)
 	if err != nil {
 		t.Fatal(err)
@@ -530,37 +531,6 @@ func TestAPurgedBatchIsNotLookedForForEver(t *testing.T) {
 	if got := cfg.Metrics.Snapshot(); got.Retries != 0 || got.Messages != 1 {
 		t.Errorf("got %+v, want the message done with, and no retries", got)
 	}
-}
-
-// Two readers are safe; that one of them dies must not keep what it was given
-// until the server's patience with it ends.
-func TestMessagesGivenToAReaderThatDiedAreStored(t *testing.T) {
-	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
-	w.run(w.cfg)
-	w.publish(sale(0))
-	w.acknowledged()
-	consumer, err := w.js.Consumer(t.Context(), schema.StreamScans, "ingest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dying, err := consumer.Fetch(1, jetstream.FetchMaxWait(patience))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 1
-	for given := false; !given; n++ {
-		w.publish(sale(n))
-		eventually(t, "somebody has the message", func() bool {
-			select {
-			case <-dying.Messages():
-				given = true
-			default:
-			}
-			return given || w.floor() == w.lastSeq()
-		})
-	}
-	w.acknowledged()
-	w.wantCount(int64(n), stored)
 }
 
 func TestPlaceholdersAreFollowed(t *testing.T) {
@@ -610,7 +580,7 @@ func TestCancelStoresWhatIsHeld(t *testing.T) {
 		cfg.MaxAge = time.Hour // nothing but the end brings it to the table
 		stop := w.run(cfg)
 		w.publish(strings.Join(sales(0, 500), "\n"))
-		eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Waiting == 1 })
+		eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Read == 1 })
 		w.wantCount(0, stored)
 		stop()
 		w.wantCount(500, stored)
@@ -657,6 +627,37 @@ func TestTwoReadersLoseNothing(t *testing.T) {
 	stop()
 	w.acknowledged()
 	w.wantCount(2000, stored)
+}
+
+func TestWhatAConsumerOfBeforeAcknowledgedIsNotReadAgain(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+	for n := range 10 {
+		w.publish(sale(n))
+	}
+	before, err := w.js.CreateConsumer(t.Context(), schema.StreamScans, jetstream.ConsumerConfig{Durable: "ingest", AckPolicy: jetstream.AckAllPolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := before.Fetch(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last jetstream.Msg
+	for msg := range taken.Messages() {
+		last = msg
+	}
+	if err := last.DoubleAck(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop := w.run(w.cfg)
+	w.acknowledged()
+	stop()
+	w.wantCount(3, stored)
+	w.run(w.cfg)
+	eventually(t, "nobody needs the consumer any more", func() bool {
+		_, err := w.js.Consumer(t.Context(), schema.StreamScans, "ingest")
+		return errors.Is(err, jetstream.ErrConsumerNotFound)
+	})
 }
 
 func TestTheEngineDies(t *testing.T) {
@@ -743,13 +744,6 @@ func TestRunSaysWhatIsMissing(t *testing.T) {
 	}
 	if err := schema.EnsureStreams(t.Context(), w.js, 1); err != nil {
 		t.Fatal(err)
-	}
-	explicit := jetstream.ConsumerConfig{Durable: "ingest", AckPolicy: jetstream.AckExplicitPolicy}
-	if _, err := w.js.CreateConsumer(t.Context(), schema.StreamScans, explicit); err != nil {
-		t.Fatal(err)
-	}
-	if err := ingest.Run(t.Context(), w.cfg); err == nil || !strings.Contains(err.Error(), "consumer ingest") {
-		t.Errorf("got %v, want an error that names the consumer", err)
 	}
 	if err := ingest.Run(t.Context(), ingest.Config{}); err == nil {
 		t.Error("got nil for an empty configuration, want an error")

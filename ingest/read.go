@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,60 +19,72 @@ const (
 	// fetchTime bounds how late a broken connection is noticed.
 	fetchTime = 5 * time.Second
 
-	// ackWait only matters to a second reader: Run sets the consumer back itself.
-	ackWait = 10 * time.Minute
+	// unusedTime is when NATS forgets the consumer of a reader that died.
+	unusedTime = time.Minute
 
 	firstDelay = 100 * time.Millisecond
 	mostDelay  = 10 * time.Second
 )
 
-// errSkipped says that a message was not the next one of the stream.
-var errSkipped = errors.New("a message of the stream was skipped or came again")
+// errSkipped says that a message was lost between NATS and us.
+var errSkipped = errors.New("a message was lost on the way")
 
-// errStalled says that messages were given to somebody and then nothing happened:
-// a second reader died with them, or its acknowledgement from before the consumer
-// was set back made the server ignore ours.
-var errStalled = errors.New("messages were delivered and nobody acknowledges them")
+// worker reads one stretch after the other in one goroutine and stores the
+// batches in another.
+type worker struct {
+	*ingester
+	next claimant
 
-// source is the stream as it was at the last seek.
-type source struct {
-	name     string // of the stream, with the time it was made
-	stream   jetstream.Stream
-	consumer jetstream.Consumer
-	last     uint64 // sequence of the last message taken
+	// current is filled by read, which owns it; made with the first stretch. Of the
+	// two batches the other one is with store or in spare.
+	current *batch
+	full    chan *batch // unbuffered: a batch handed over is being stored
+	spare   chan *batch // holds one, so that store never waits for read
 }
 
-// read fills batches until ctx ends, then hands over what it holds.
-func (in *ingester) read(ctx, work context.Context) error {
-	defer close(in.full)
+func (in *ingester) newWorker(next claimant) *worker {
+	return &worker{ingester: in, next: next, full: make(chan *batch), spare: make(chan *batch, 1)}
+}
+
+func (w *worker) run(ctx, work context.Context) error {
+	stored := make(chan struct{})
+	go func() {
+		defer close(stored)
+		w.store(work)
+	}()
+	err := w.read(ctx, work)
+	close(w.full)
+	<-stored
+	return err
+}
+
+// read works through stretches until ctx ends, then hands over what it holds.
+func (w *worker) read(ctx, work context.Context) error {
 	delay := firstDelay
-	for {
-		from, err := in.seek(ctx)
-		if err == nil {
-			before := from.last
-			if err = in.follow(ctx, work, from); from.last != before {
-				delay = firstDelay
-			}
-		}
-		// Before the consumer is set back all that was taken must be acknowledged,
-		// or it would be taken twice.
-		in.settle(work)
+	for ctx.Err() == nil {
+		w.Step("before " + stepClaim)
+		s, err := w.next(ctx)
 		switch {
-		case ctx.Err() != nil:
-			if n := in.Metrics.held.Load(); n > 0 {
-				in.Log.Warn("stopped before the engine took everything; the rest stays in the stream", "messages", n)
-			}
-			return nil
 		case errors.Is(err, nats.ErrConnectionClosed):
-			return fmt.Errorf("ingest: read %s: %w", schema.StreamScans, err)
+			return fmt.Errorf("ingest: %w", err)
+		case err != nil:
+			if ctx.Err() == nil {
+				w.Log.Warn("no stretch to read", "again after", delay, "error", err)
+			}
+			pause(ctx, delay)
+			delay = min(2*delay, mostDelay)
+			continue
+		case s == nil:
+			pause(ctx, idleTime)
+			continue
 		}
-		in.Metrics.rewinds.Add(1)
-		in.Log.Warn("reading again from what is acknowledged", "after", delay, "error", err)
-		if !pause(ctx, delay) {
-			continue // settle is quick now, and then we are done
+		w.Step("after " + stepClaim)
+		delay = firstDelay
+		if err := w.follow(ctx, work, s); err != nil {
+			return err
 		}
-		delay = min(2*delay, mostDelay)
 	}
+	return nil
 }
 
 // pause waits for d, and tells whether ctx is still alive.
@@ -86,109 +99,195 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// seek makes sure of the consumer and sets it back to what is acknowledged.
-func (in *ingester) seek(ctx context.Context) (*source, error) {
-	stream, err := in.JS.Stream(ctx, schema.StreamScans)
-	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w", schema.StreamScans, err)
+// follow reads s to its end, until it is lost, or until ctx ends. What it read is
+// handed over then.
+func (w *worker) follow(ctx, work context.Context, s *stretch) error {
+	if w.current == nil {
+		people := schema.NewPeople(w.Key)
+		w.current = w.newBatch(people)
+		w.spare <- w.newBatch(people)
 	}
-	consumer, err := stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:       in.Consumer,
-		Description:   "yaosu ingest: all up to its acknowledged floor is in the table",
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy:     jetstream.AckAllPolicy,
-		AckWait:       ackWait,
-		MaxDeliver:    -1, // a message that reached a limit would be skipped
-		MaxAckPending: -1, // what we fetch is the limit
-		Replicas:      0,  // as the stream
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make consumer %s: %w", in.Consumer, err)
-	}
-	reset, err := stream.ResetConsumer(ctx, in.Consumer)
-	if errors.Is(err, nats.ErrNoResponders) {
-		err = fmt.Errorf("%w: the NATS server must be 2.14 or newer", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("set consumer %s back: %w", in.Consumer, err)
-	}
-	info := stream.CachedInfo()
-	if end := info.State.LastSeq; reset.ResetSeq > end+1 {
-		// The stream was put back from an older copy: new messages get sequences
-		// that were acknowledged before, and would never be delivered.
-		in.Log.Error("the stream ends before what was stored from it; reading on from its end", "stored", reset.ResetSeq-1, "end", end)
-		if reset, err = stream.ResetConsumerToSequence(ctx, in.Consumer, end+1); err != nil {
-			return nil, fmt.Errorf("set consumer %s back to the end: %w", in.Consumer, err)
-		}
-	}
-	return &source{
-		name:     fmt.Sprintf("%s@%d", schema.StreamScans, info.Created.UnixNano()),
-		stream:   stream,
-		consumer: consumer,
-		last:     reset.ResetSeq - 1,
-	}, nil
-}
-
-// follow takes messages from where from stands until ctx ends or the order breaks.
-func (in *ingester) follow(ctx, work context.Context, from *source) error {
+	held, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
 	due := time.NewTimer(0)
 	defer due.Stop()
 	<-due.C
-	f := &filling{ingester: in, source: from, work: work, due: due}
+	f := &filling{worker: w, work: work, stretch: *s, next: s.At, until: s.Until, lose: lose, due: due}
+	delay := firstDelay
+	for held.Err() == nil && f.next.Seq <= s.To {
+		before := f.next
+		err := f.readOn(held)
+		switch {
+		case err == nil:
+			continue // its end, or that of held
+		case work.Err() != nil:
+			return nil
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return fmt.Errorf("ingest: read %s: %w", schema.StreamScans, err)
+		}
+		if f.next != before {
+			delay = firstDelay
+		}
+		w.Metrics.rewinds.Add(1)
+		w.Log.Warn("reading again from what was taken last", "next", f.next.Seq, "after", delay, "error", err)
+		pause(held, delay)
+		delay = min(2*delay, mostDelay)
+	}
+	if errors.Is(context.Cause(held), errLost) {
+		w.Log.Warn("dropping what was read", "stretch", s.From, "error", errLost)
+		w.reset(w.current)
+		return nil
+	}
+	if f.until != nil && ctx.Err() != nil {
+		// Not to its end: nobody may store less of it than was written down.
+		w.reset(w.current)
+		return nil
+	}
+	if f.current != nil && f.current.empty() && f.next.Seq > s.To && f.handed != f.next {
+		f.begin() // all the rest of it was deleted; somebody must say so
+	}
+	_ = f.handOver(f.next) // fails only when work has ended
+	return nil
+}
+
+// filling is the work of one follow.
+type filling struct {
+	*worker
+	work    context.Context
+	stretch stretch
+	next    place  // the next event to take
+	until   *place // where a batch that another one began to store must end
+	lose    context.CancelCauseFunc
+	due     *time.Timer // runs from the first message of a batch
+	isDue   bool        // the batch has waited long enough
+	handed  place       // where the batch handed over last ends
+}
+
+// readOn takes messages from f.next on to the stretch's end.
+func (f *filling) readOn(ctx context.Context) error {
+	line, err := f.openLine(ctx, f.next.Seq)
+	if err != nil {
+		return err
+	}
+	defer line.close()
 	most := fetchMessages
-	for ctx.Err() == nil {
-		before := from.last
+	for ctx.Err() == nil && f.next.Seq <= f.stretch.To {
+		before := f.next
 		begun := time.Now()
-		err := f.fetch(ctx, most)
-		if err != nil {
+		if err := f.fetch(ctx, line, most); err != nil {
 			return err
 		}
 		// A message larger than fetchBytes ends a fetch early and without an error;
 		// asked for alone and without that limit it comes.
 		most = fetchMessages
-		if from.last == before && time.Since(begun) < fetchTime/2 {
+		if f.next == before && time.Since(begun) < fetchTime/2 {
 			most = 1
 		}
 	}
 	return nil
 }
 
-// filling is the work of one follow.
-type filling struct {
-	*ingester
-	*source
-	work  context.Context
-	due   *time.Timer // runs from the first message of a batch
-	isDue bool        // the batch has waited long enough
+// line is a consumer of SCANS from some sequence on. It keeps nothing on the
+// server but a position, and needs no acknowledgements.
+type line struct {
+	js       jetstream.JetStream
+	consumer jetstream.Consumer
+	given    uint64 // messages the server has sent on it
 }
 
-// fetch takes up to most messages, those that come within fetchTime.
-func (f *filling) fetch(ctx context.Context, most int) error {
-	fetching, stop := context.WithTimeout(ctx, fetchTime)
-	defer stop()
-	options := []jetstream.FetchOpt{jetstream.FetchContext(fetching)}
+func (in *ingester) openLine(ctx context.Context, from uint64) (*line, error) {
+	consumer, err := in.JS.CreateConsumer(ctx, schema.StreamScans, jetstream.ConsumerConfig{
+		Description:       "yaosu ingest: a reader of one stretch",
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       max(1, from),
+		AckPolicy:         jetstream.AckNonePolicy,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: unusedTime,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s from %d on: %w", schema.StreamScans, from, err)
+	}
+	return &line{js: in.JS, consumer: consumer}, nil
+}
+
+// close tells the server to forget the consumer; else it does by itself.
+func (l *line) close() {
+	const patience = time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_ = l.js.DeleteConsumer(ctx, schema.StreamScans, l.consumer.CachedInfo().Name)
+}
+
+// fetch asks for up to most messages, those that come within fetchTime. stop must
+// be called when no more are wanted.
+func (l *line) fetch(ctx context.Context, most int) (batch jetstream.MessageBatch, stop func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	options := []jetstream.FetchOpt{jetstream.FetchContext(ctx)}
 	if most > 1 {
-		largest := int(f.JS.Conn().MaxPayload()) + 4<<10 // subject, reply and headers count too
+		largest := int(l.js.Conn().MaxPayload()) + 4<<10 // subject, reply and headers count too
 		options = append(options, jetstream.FetchMaxBytes(max(fetchBytes, largest)))
 	}
-	fetched, err := f.consumer.Fetch(most, options...)
+	batch, err = l.consumer.Fetch(most, options...)
 	if err != nil {
-		return fmt.Errorf("fetch: %w", err)
+		cancel()
+		return nil, nil, fmt.Errorf("fetch: %w", err)
 	}
-	incoming := fetched.Messages()
-	defer func() {
-		stop()
+	return batch, func() {
+		cancel()
 		// Until then the server may answer to it, and what it sends is lost to the
 		// next fetch.
-		for range incoming {
+		for range batch.Messages() {
 		}
-	}()
+	}, nil
+}
+
+// read makes a message of msg, and refuses it when one before it was lost.
+func (l *line) read(msg jetstream.Msg) (message, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return message{}, fmt.Errorf("read where a message stands: %w", err)
+	}
+	if meta.Sequence.Consumer != l.given+1 {
+		return message{}, fmt.Errorf("%w: the line's %d after %d", errSkipped, meta.Sequence.Consumer, l.given)
+	}
+	l.given++
+	m := message{
+		seq:      meta.Sequence.Stream,
+		received: meta.Timestamp,
+		subject:  msg.Subject(),
+		data:     msg.Data(),
+		pending:  meta.NumPending,
+	}
+	if header := msg.Headers(); header != nil {
+		m.contentType = header.Get(schema.HeaderContentType)
+	}
+	return m, nil
+}
+
+// fetch takes what one fetch of line gives.
+func (f *filling) fetch(ctx context.Context, line *line, most int) error {
+	left := f.stretch.To - f.next.Seq + 1
+	if uint64(most) > left {
+		most = int(left)
+	}
+	fetched, stop, err := line.fetch(ctx, most)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	incoming := fetched.Messages()
 	for {
 		next, full := incoming, chan<- *batch(nil)
-		if f.complete(f.current) {
+		switch {
+		case f.until != nil: // that batch must be neither larger nor smaller
+		case f.complete(f.current):
 			next, full = nil, f.full
-		} else if f.isDue {
+		case f.isDue:
 			full = f.full
+		}
+		if full != nil {
+			f.current.until = f.next
 		}
 		select {
 		case msg, open := <-next:
@@ -198,131 +297,111 @@ func (f *filling) fetch(ctx context.Context, most int) error {
 				}
 				return nil
 			}
-			if err := f.take(ctx, msg); err != nil {
+			m, err := line.read(msg)
+			if err != nil {
 				return err
 			}
+			if m.seq > f.stretch.To { // what was left of it was deleted
+				return f.reach(place{Seq: f.stretch.To + 1})
+			}
+			if err := f.take(m); err != nil {
+				return err
+			}
+			f.Metrics.read.Add(1)
+			f.Metrics.latest(m.seq + m.pending)
 		case full <- f.current:
-			f.handedOver(f.work)
-			f.isDue = false
-			f.due.Stop()
+			if f.handedOver(); f.current == nil {
+				return f.work.Err()
+			}
 		case <-f.due.C:
 			f.isDue = !f.current.empty()
-		case <-f.stalled:
-			if f.current.empty() && len(f.spare) == 1 {
-				return errStalled // it is not we who have them
-			}
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// take adds msg to the current batch when it is the next one.
-func (f *filling) take(ctx context.Context, msg jetstream.Msg) error {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return fmt.Errorf("read where a message stands: %w", err)
-	}
-	seq := meta.Sequence.Stream
-	if seq != f.last+1 {
-		if err := f.mayFollow(ctx, seq); err != nil {
+// take adds the events of m to the current batch; what is too much for one batch
+// goes to the next.
+func (f *filling) take(m message) error {
+	if m.seq > f.next.Seq { // those between were deleted
+		if err := f.reach(place{Seq: m.seq}); err != nil {
 			return err
 		}
 	}
-	f.last = seq
-	f.Metrics.waiting.Store(meta.NumPending)
-	if f.current.empty() {
-		f.due.Reset(f.MaxAge)
-		f.isDue = false
-		f.current.source = f.name
-	}
-	f.Metrics.held.Add(1)
-	m := message{
-		seq:         seq,
-		received:    meta.Timestamp,
-		subject:     msg.Subject(),
-		contentType: msg.Headers().Get(schema.HeaderContentType),
-		data:        msg.Data(),
-	}
-	f.current.begin(m, 0)
-	position := 0
-	for raw, why := range schema.Events(m.data, m.contentType) {
-		if f.bursting(f.current) {
-			if err := f.cut(m, position); err != nil {
-				return err
-			}
+	events := open(m)
+	for {
+		if f.current.empty() {
+			f.begin()
 		}
-		f.current.addEvent(m, position, raw, why)
-		position++
+		to := unbounded
+		if f.until != nil && f.until.Seq == m.seq {
+			to = f.until.Position
+		}
+		stopped, more := f.current.take(m, events, f.next.Position, to)
+		if !more {
+			return f.reach(place{Seq: m.seq + 1})
+		}
+		if err := f.reach(place{Seq: m.seq, Position: stopped}); err != nil {
+			return err
+		}
+		if err := f.handOver(f.next); err != nil {
+			return err
+		}
 	}
-	f.current.end(m, msg)
-	return nil
 }
 
-// cut hands over the current batch, which has the events of m before position,
-// and begins the next one with the rest. It fails only when work has ended.
-func (f *filling) cut(m message, position int) error {
-	f.current.cut = position
-	select {
-	case f.full <- f.current:
-		f.handedOver(f.work)
-	case <-f.work.Done():
-		f.current = nil // half a message: not to be settled
+// reach moves on to a place. When that is where the batch of another one ended,
+// ours ends too.
+func (f *filling) reach(to place) error {
+	f.next = to
+	if f.until == nil || to.before(*f.until) {
+		return nil
 	}
-	if f.current == nil {
-		return f.work.Err()
+	until := *f.until
+	f.until = nil
+	return f.handOver(until)
+}
+
+func (p place) before(other place) bool {
+	return p.Seq < other.Seq || p.Seq == other.Seq && p.Position < other.Position
+}
+
+// begin starts a batch with the next event.
+func (f *filling) begin() {
+	b := f.current
+	b.stretch, b.lose, b.from, b.until = f.stretch, f.lose, f.next, f.next
+	b.mostRows, b.mostBytes = 2*f.MaxRows, 2*f.MaxBytes
+	if f.until != nil {
+		b.mostRows, b.mostBytes = math.MaxInt, math.MaxInt // it was that large before
 	}
-	f.current.source = f.name
-	f.current.begin(m, position)
 	f.due.Reset(f.MaxAge)
 	f.isDue = false
-	return nil
 }
 
-// mayFollow returns nil when the stream holds nothing between the last message
-// taken and seq: those between were trimmed or deleted.
-func (f *filling) mayFollow(ctx context.Context, seq uint64) error {
-	if seq <= f.last {
-		return fmt.Errorf("%w: %d after %d", errSkipped, seq, f.last)
+// handOver gives the current batch, which ends at until, to store. It fails only
+// when work has ended.
+func (f *filling) handOver(until place) error {
+	if f.current == nil || f.current.empty() {
+		return nil
 	}
-	next, err := f.stream.GetMsg(ctx, f.last+1, jetstream.WithGetMsgSubject(allSubjects))
-	if err != nil {
-		return fmt.Errorf("look what follows %d: %w", f.last, err)
+	f.current.until = until
+	select {
+	case f.full <- f.current:
+		f.handedOver()
+	case <-f.work.Done():
 	}
-	if next.Sequence != seq {
-		return fmt.Errorf("%w: %d after %d", errSkipped, seq, f.last)
-	}
-	return nil
+	return f.work.Err()
 }
-
-const allSubjects = ">"
 
 // handedOver takes up the spare batch in the place of the one given to store.
-func (in *ingester) handedOver(work context.Context) {
-	in.current = nil
+func (f *filling) handedOver() {
+	f.isDue = false
+	f.due.Stop()
+	f.handed = f.current.until
+	f.current = nil
 	select {
-	case in.current = <-in.spare:
-	case <-work.Done():
-	}
-}
-
-// settle hands over what is held and returns when all of it is stored and
-// acknowledged, or work has ended.
-func (in *ingester) settle(work context.Context) {
-	if in.current == nil {
-		return // work has ended
-	}
-	if !in.current.empty() {
-		select {
-		case in.full <- in.current:
-			in.handedOver(work)
-		case <-work.Done():
-			return
-		}
-	}
-	select {
-	case other := <-in.spare:
-		in.spare <- other
-	case <-work.Done():
+	case f.current = <-f.spare:
+	case <-f.work.Done():
 	}
 }

@@ -90,6 +90,9 @@ func (r *refused) messages(most int) []*nats.Msg {
 	if r.why.Field != "" {
 		header.Set(HeaderRejectField, r.why.Field)
 	}
+	if r.contentType != "" {
+		header.Set(schema.HeaderContentType, r.contentType)
+	}
 	header.Set(HeaderScanSubject, r.subject)
 	header.Set(HeaderScanSequence, strconv.FormatUint(r.seq, 10))
 	header.Set(HeaderScanPosition, strconv.Itoa(r.position))

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/schema"
 )
@@ -14,8 +13,6 @@ import (
 const (
 	// attemptTime is when an insert without any answer is tried again.
 	attemptTime = 5 * time.Minute
-
-	ackTime = 5 * time.Second
 
 	// hopeless is how many events may be refused by the table with not one taken
 	// before it is the table that is held to be wrong.
@@ -26,57 +23,78 @@ const (
 var errTable = errors.New("the table refuses every row")
 
 // store stores one batch after the other until read has no more, or work ends.
-func (in *ingester) store(work context.Context) {
-	for b := range in.full {
-		if err := in.storeBatch(work, b); err != nil {
+func (w *worker) store(work context.Context) {
+	for b := range w.full {
+		err := w.storeBatch(work, b)
+		switch {
+		case errors.Is(err, errLost):
+			w.Log.Warn("not stored by us", "stretch", b.stretch.From, "error", err)
+			w.Metrics.lost.Add(1)
+			b.lose(errLost)
+		case err != nil:
 			return // work has ended; read sees that too
 		}
-		in.reset(b)
-		in.spare <- b
+		w.reset(b)
+		w.spare <- b
 	}
 }
 
 // storeBatch returns when every event of b is in the table or in the rejects and
-// b is acknowledged, or when ctx ended.
-func (in *ingester) storeBatch(ctx context.Context, b *batch) error {
-	if err := in.reject(ctx, b.token(), b.refused); err != nil {
-		return err
-	}
-	if b.block.Events() > 0 {
-		if err := in.insert(ctx, b); err != nil {
+// the ledger says so, or when ctx ended. With errLost the stretch is another's.
+func (w *worker) storeBatch(ctx context.Context, b *batch) error {
+	if b.from != b.until {
+		if err := w.storeEvents(ctx, b); err != nil {
 			return err
 		}
 	}
-	m := in.Metrics
+	w.Step("before " + stepClose)
+	err := w.persist(ctx, "write down what is stored", func(ctx context.Context) error {
+		return w.book.close(ctx, b.stretch, b.until)
+	})
+	if err != nil {
+		return err
+	}
+	w.Step("after " + stepClose)
+	m := w.Metrics
 	m.messages.Add(uint64(b.messages))
 	m.rejected.Add(uint64(len(b.refused)))
 	m.unknown.Add(uint64(b.unknown))
-	if b.last == nil {
-		return nil // the message is acknowledged with its end
-	}
-	m.stored.Store(b.whole)
-	m.received.Store(b.received.UnixNano())
-	m.held.Add(-int64(b.messages))
-	in.acknowledge(ctx, b)
+	m.progress(w.book.last(), b.received)
 	return nil
 }
 
-// acknowledge says that all up to the last whole message of b is stored. One that fails
-// is made good by the next batch's, or by reading the same again.
-func (in *ingester) acknowledge(ctx context.Context, b *batch) {
-	ctx, cancel := context.WithTimeout(ctx, ackTime)
-	defer cancel()
-	if err := b.last.DoubleAck(ctx); err != nil {
-		in.Log.Warn("acknowledge", "sequence", b.whole, "error", err)
+func (w *worker) storeEvents(ctx context.Context, b *batch) error {
+	w.Step("before " + stepOpen)
+	var stream string
+	err := w.persist(ctx, "write down what is being stored", func(ctx context.Context) (err error) {
+		stream, err = w.book.open(ctx, b.stretch, b.until)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	w.Step("after " + stepOpen)
+	w.Step("before " + stepReject)
+	if err := w.reject(ctx, b.token(stream), b.refused); err != nil {
+		return err
+	}
+	w.Step("after " + stepReject)
+	w.Step("before " + stepInsert)
+	if b.block.Events() > 0 {
+		if err := w.insert(ctx, b, b.token(stream)); err != nil {
+			return err
+		}
+	}
+	w.Step("after " + stepInsert)
+	return nil
 }
 
 // insert puts the rows of b into the table. Events the table refuses go to the
 // rejects.
-func (in *ingester) insert(ctx context.Context, b *batch) error {
+func (in *ingester) insert(ctx context.Context, b *batch, token string) error {
 	delay := firstDelay
 	for {
-		err := in.send(ctx, b.block, b.token())
+		err := in.send(ctx, b.block, token)
 		if err == nil {
 			in.Metrics.events.Add(uint64(b.block.Events()))
 			in.Metrics.rows.Add(uint64(b.block.Rows()))
@@ -86,7 +104,7 @@ func (in *ingester) insert(ctx context.Context, b *batch) error {
 			return err
 		}
 		in.Log.Warn("the table refuses a row; looking for it", "events", b.block.Events(), "error", err)
-		if err = in.sift(ctx, b); !errors.Is(err, errTable) {
+		if err = in.sift(ctx, b, token); !errors.Is(err, errTable) {
 			return err
 		}
 		in.Metrics.retries.Add(1)
@@ -126,7 +144,7 @@ func (in *ingester) persist(ctx context.Context, what string, try func(context.C
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, errLost) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		in.Metrics.retries.Add(1)
@@ -138,30 +156,21 @@ func (in *ingester) persist(ctx context.Context, what string, try func(context.C
 	}
 }
 
-// event is one event of a batch that is looked at again.
-type event struct {
-	message  message
-	position int
-	raw      []byte
-	scan     schema.Scan
-}
-
 // sift inserts the events of b in ever smaller parts, so that each ends in the
 // table or in the rejects. They are read from the stream again: keeping the bytes
 // of every batch for this rare case would double the memory.
-func (in *ingester) sift(ctx context.Context, b *batch) error {
-	s := &sieve{ingester: in, token: b.token(), block: schema.NewBlock(in.Key, b.classify.codes)}
-	err := in.persist(ctx, "read the batch again", func(ctx context.Context) (err error) {
-		s.events, err = in.readAgain(ctx, b)
-		return err
+func (in *ingester) sift(ctx context.Context, b *batch, token string) error {
+	s := &sieve{ingester: in, token: token, part: in.newBatch(schema.NewPeople(in.Key))}
+	err := in.persist(ctx, "read the batch again", func(ctx context.Context) error {
+		return s.read(ctx, b.from, b.until)
 	})
 	if err != nil {
 		return err
 	}
-	if err := s.insert(ctx, 0, len(s.events)); err != nil {
+	if err := s.insert(ctx, 0, s.events); err != nil {
 		return err
 	}
-	if err := in.reject(ctx, s.token+":table", s.refused); err != nil {
+	if err := in.reject(ctx, token+":table", s.refused); err != nil {
 		return err
 	}
 	in.Metrics.events.Add(uint64(s.stored))
@@ -170,74 +179,104 @@ func (in *ingester) sift(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// readAgain returns the events of b that are scans. Messages that somebody
-// purged meanwhile cannot be sifted, and are not waited for.
-func (in *ingester) readAgain(ctx context.Context, b *batch) ([]event, error) {
-	stream, err := in.JS.Stream(ctx, schema.StreamScans)
-	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w", schema.StreamScans, err)
-	}
-	events := make([]event, 0, b.block.Events())
-	for seq := b.lo; seq <= b.hi; seq++ {
-		msg, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(allSubjects))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read message %d: %w", seq, err)
-		}
-		if seq = msg.Sequence; seq > b.hi {
-			break
-		}
-		m := message{
-			seq:         seq,
-			received:    msg.Time,
-			subject:     msg.Subject,
-			contentType: msg.Header.Get(schema.HeaderContentType),
-			data:        msg.Data,
-		}
-		position := 0
-		for raw, why := range schema.Events(m.data, m.contentType) {
-			e := event{message: m, position: position, raw: raw}
-			position++
-			if seq == b.lo && e.position < b.skip || seq == b.hi && b.cut > 0 && e.position >= b.cut {
-				continue // other batches have it
-			}
-			if why == nil && e.scan.DecodeJSON(raw) == nil {
-				events = append(events, e)
-			}
-		}
-	}
-	if gone := b.block.Events() - len(events); gone != 0 {
-		in.Log.Error("messages were removed from the stream before the table took them", "events", gone)
-	}
-	return events, nil
-}
-
-// sieve parts the events that the table takes from those it does not.
+// sieve parts the events that the table takes from those it does not. Events are
+// counted from the first of the batch.
 type sieve struct {
 	*ingester
-	events  []event
+	spans   []span
+	events  int
 	token   string
-	block   *schema.Block // of the part being tried
+	part    *batch // being tried
 	stored  int
 	rows    int
 	refused []refused
 	works   bool // the table takes at least one event
 }
 
-// insert tries events[from:to], and where a row is refused each half.
-func (s *sieve) insert(ctx context.Context, from, to int) error {
-	s.block.Reset()
-	for i := range s.events[from:to] {
-		e := &s.events[from+i]
-		s.block.Add(&e.scan, e.message.seq, e.message.received)
+// span is what a batch has of one message.
+type span struct {
+	message
+	list     events
+	from, to int // positions in the message
+	first    int // which of the batch's events is at from
+}
+
+// read reads what stands from a place up to another one. Messages that somebody
+// purged meanwhile cannot be sifted, and are not waited for.
+func (s *sieve) read(ctx context.Context, from, until place) error {
+	s.spans, s.events = nil, 0
+	line, err := s.openLine(ctx, from.Seq)
+	if err != nil {
+		return err
 	}
-	err := s.send(ctx, s.block, fmt.Sprintf("%s:%d-%d", s.token, from, to))
+	defer line.close()
+	for {
+		// All of it is in the stream, so nothing is waited for; and few at a time, as
+		// nothing else bounds their bytes.
+		fetched, err := line.consumer.FetchNoWait(siftMessages)
+		if err != nil {
+			return fmt.Errorf("fetch: %w", err)
+		}
+		given := line.given
+		for msg := range fetched.Messages() {
+			m, err := line.read(msg)
+			if err != nil {
+				return err
+			}
+			if (place{Seq: m.seq}).before(until) {
+				s.add(m, from, until)
+			}
+		}
+		if err := fetched.Error(); err != nil {
+			return fmt.Errorf("fetch: %w", err)
+		}
+		if last := len(s.spans) - 1; line.given == given || last >= 0 && !(place{Seq: s.spans[last].seq + 1}).before(until) {
+			return nil
+		}
+	}
+}
+
+// siftMessages is how many are read at a time to be sifted.
+const siftMessages = 16
+
+// add takes what the batch had of m.
+func (s *sieve) add(m message, from, until place) {
+	one := span{message: m, list: open(m), first: s.events}
+	one.to = one.list.count()
+	if m.seq == from.Seq {
+		one.from = from.Position
+	}
+	if m.seq == until.Seq {
+		one.to = min(one.to, until.Position)
+	}
+	s.events += one.to - one.from
+	s.spans = append(s.spans, one)
+}
+
+// try sends the events from one up to another to the table.
+func (s *sieve) try(ctx context.Context, from, to int) error {
+	s.reset(s.part)
+	s.part.mostRows, s.part.mostBytes = math.MaxInt, math.MaxInt
+	for _, one := range s.spans {
+		a, z := max(from, one.first), min(to, one.first+one.to-one.from)
+		if a < z {
+			one.list.add(s.part, one.from+a-one.first, one.from+z-one.first)
+		}
+	}
+	if s.part.block.Events() == 0 {
+		return nil // all of them were refused before
+	}
+	return s.send(ctx, s.part.block, fmt.Sprintf("%s:%d-%d", s.token, from, to))
+}
+
+// insert tries the events from one up to another, and where a row is refused each
+// half.
+func (s *sieve) insert(ctx context.Context, from, to int) error {
+	err := s.try(ctx, from, to)
 	if err == nil {
-		s.stored += s.block.Events()
-		s.rows += s.block.Rows()
-		s.works = true
+		s.stored += s.part.block.Events()
+		s.rows += s.part.block.Rows()
+		s.works = s.works || s.part.block.Events() > 0
 		return nil
 	}
 	reason, about := rowFault(err)
@@ -245,8 +284,7 @@ func (s *sieve) insert(ctx context.Context, from, to int) error {
 		return err
 	}
 	if to-from == 1 {
-		e := &s.events[from]
-		s.refused = append(s.refused, refuse(e.message, e.position, e.raw, &e.scan, tableRefusal(reason)))
+		s.refused = append(s.refused, s.refusal(from, tableRefusal(reason)))
 		if s.works || len(s.refused) < hopeless {
 			return nil
 		}
@@ -259,21 +297,28 @@ func (s *sieve) insert(ctx context.Context, from, to int) error {
 	return s.insert(ctx, middle, to)
 }
 
+func (s *sieve) refusal(event int, why schema.Refusal) refused {
+	one := s.spans[0]
+	for _, later := range s.spans {
+		if later.first <= event && later.from < later.to {
+			one = later
+		}
+	}
+	return one.list.refusal(one.from+event-one.first, why)
+}
+
 // probe looks whether the table takes any event from from on, as all before were
 // refused: many bad events of one sender must not pass for a bad table. It tries
 // some, evenly spread; what is taken comes again in its turn and changes nothing.
 func (s *sieve) probe(ctx context.Context, from int) error {
-	step := max(1, (len(s.events)-from)/hopeless)
-	for at := from; at < len(s.events); at += step {
-		s.block.Reset()
-		e := &s.events[at]
-		s.block.Add(&e.scan, e.message.seq, e.message.received)
-		err := s.send(ctx, s.block, fmt.Sprintf("%s:%d-%d", s.token, at, at+1))
-		if err == nil {
+	step := max(1, (s.events-from)/hopeless)
+	for at := from; at < s.events; at += step {
+		err := s.try(ctx, at, at+1)
+		if err == nil && s.part.block.Events() > 0 {
 			s.works = true
 			return nil
 		}
-		if _, about := rowFault(err); !about {
+		if _, about := rowFault(err); err != nil && !about {
 			return err
 		}
 	}

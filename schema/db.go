@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -13,10 +14,21 @@ import (
 // DefaultDatabase is used when a DSN names none.
 const DefaultDatabase = "yaosu"
 
+// Conn is a connection to ClickHouse: the driver's, and a faster way for blocks.
+type Conn struct {
+	driver.Conn
+	inserter *inserter
+}
+
+// Close ends both.
+func (c *Conn) Close() error {
+	return errors.Join(c.Conn.Close(), c.inserter.close())
+}
+
 // Open connects to ClickHouse by DSN, native (clickhouse://user:pass@host:9000/db)
 // or HTTP (http://… or https://…). It does not create the database; Apply does.
 // The connection is lazy: an engine that is away is an error of the first query.
-func Open(dsn string) (driver.Conn, error) {
+func Open(dsn string) (*Conn, error) {
 	opts, err := options(dsn)
 	if err != nil {
 		return nil, err
@@ -25,7 +37,7 @@ func Open(dsn string) (driver.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
-	return conn, nil
+	return &Conn{Conn: conn, inserter: newInserter(opts)}, nil
 }
 
 func options(dsn string) (*clickhouse.Options, error) {

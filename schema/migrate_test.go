@@ -17,7 +17,7 @@ import (
 var transports = []string{"native", "http"}
 
 // newDatabase returns a connection to a database of its own, schema applied.
-func newDatabase(t *testing.T, transport string) driver.Conn {
+func newDatabase(t *testing.T, transport string) *schema.Conn {
 	t.Helper()
 	return enginetest.Schema(t, enginetest.Database(t, transport))
 }

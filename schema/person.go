@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -83,7 +84,21 @@ func (k *PersonKey) Pseudonym(number string) string {
 	if number == "" {
 		return ""
 	}
-	mac := hmac.New(sha256.New, k.secret)
-	mac.Write([]byte("person\x00" + number))
-	return shortText.EncodeToString(mac.Sum(nil)[:pseudonymBytes])
+	return k.hider().pseudonym(number)
+}
+
+// hider works out pseudonyms one after the other. It is for one goroutine.
+type hider struct {
+	mac  hash.Hash
+	room []byte
+}
+
+func (k *PersonKey) hider() *hider { return &hider{mac: hmac.New(sha256.New, k.secret)} }
+
+func (h *hider) pseudonym(number string) string {
+	h.mac.Reset()
+	h.room = append(append(h.room[:0], "person\x00"...), number...)
+	h.mac.Write(h.room)
+	h.room = h.mac.Sum(h.room[:0])
+	return shortText.EncodeToString(h.room[:pseudonymBytes])
 }

@@ -764,9 +764,36 @@ func (b *referenceRows) send(ctx context.Context, conn driver.Conn) error {
 			people = append(people, person)
 			numbers = append(numbers, number)
 		}
-		if err := insert(ctx, conn, "person_vault", "", []tableColumn{{"person", people}, {"number", numbers}}); err != nil {
+		if err := insert(ctx, conn, "person_vault", []tableColumn{{"person", people}, {"number", numbers}}); err != nil {
 			return err
 		}
 	}
-	return insert(ctx, conn, b.kind.table, "", b.fields())
+	return insert(ctx, conn, b.kind.table, b.fields())
+}
+
+// A tableColumn is a column of reference data, as the driver takes it.
+type tableColumn struct {
+	name   string
+	values any
+}
+
+func insert(ctx context.Context, conn driver.Conn, table string, fields []tableColumn) error {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
+	}
+	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
+	if err != nil {
+		return fmt.Errorf("insert into %s: %w", table, err)
+	}
+	defer batch.Close()
+	for i, f := range fields {
+		if err := batch.Column(i).Append(f.values); err != nil {
+			return fmt.Errorf("insert into %s, column %s: %w", table, f.name, err)
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("insert into %s: %w", table, err)
+	}
+	return nil
 }

@@ -107,6 +107,12 @@ func (n Number) Float() float64 { return float64(n.Micro) / 1e6 }
 // values: sent, pay, setting, quantity, and void_kind on a void. Two codes of
 // one item count once, as a box read twice is one box; see Items.
 func (s Scan) Defaults(items int) Scan {
+	s.fillDefaults(items)
+	return s
+}
+
+// fillDefaults is Defaults in place.
+func (s *Scan) fillDefaults(items int) {
 	if s.Sent.IsZero() {
 		s.Sent = s.Time
 	}
@@ -125,5 +131,4 @@ func (s Scan) Defaults(items int) Scan {
 	if s.Kind == Void && len(s.VoidKinds) == 0 {
 		s.VoidKinds = []Kind{Sale}
 	}
-	return s
 }

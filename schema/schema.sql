@@ -51,7 +51,7 @@ CREATE TABLE scan_rows
 ENGINE = ReplacingMergeTree(promptness)
 PRIMARY KEY code
 ORDER BY (code, code_text, org, event_id, digest)
-SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 10000
+SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '扫码明细存储表,请查询视图 scans · storage of scans; query the view scans';
 
 CREATE TABLE voids
@@ -70,7 +70,7 @@ CREATE TABLE voids
 )
 ENGINE = ReplacingMergeTree(promptness)
 ORDER BY (org, event_id, digest)
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '撤销(删除)记录 · voids';
 
 CREATE TABLE reference_orgs
@@ -1224,7 +1224,7 @@ CREATE TABLE person_vault
 )
 ENGINE = ReplacingMergeTree
 ORDER BY person
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '假名对照库,限授权人员 · the vault, for those allowed';
 
 CREATE TABLE reject_rows
@@ -1244,7 +1244,7 @@ CREATE TABLE reject_rows
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (seq, position, received, subject)
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '拒收存储表,请查询 rejects · storage of rejects; query rejects';
 
 CREATE VIEW rejects

@@ -2,15 +2,14 @@ package schema
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/ClickHouse/ch-go/proto"
 	"github.com/cespare/xxhash/v2"
-	"github.com/shopspring/decimal"
 )
 
 // Flags of a row that come from the event; code flags stand beside Classify.
@@ -27,8 +26,8 @@ const ClockSlack = 10 * time.Minute
 // earliestTime is when traceability codes did not exist yet; earlier is a wrong clock.
 var earliestTime = time.Date(2015, 1, 1, 0, 0, 0, 0, Shanghai)
 
-// The span a Date32 can hold, and the end of what the driver can write as a
-// DateTime64, which goes through nanoseconds. What is outside is stored at the
+// The span a Date32 can hold, and the end of what most readers can make of a
+// DateTime64, who go through nanoseconds. What is outside is stored at the
 // edge; such a time is flagged FlagClock anyway.
 var (
 	tableStart   = time.Date(1900, 1, 2, 0, 0, 0, 0, time.UTC)
@@ -39,59 +38,128 @@ var (
 // promptnessBase is what promptness counts down from, seconds.
 const promptnessBase = 1 << 40
 
-// Block collects scans as columns for one insert. The zero value is not usable;
-// see NewBlock. It is not safe for concurrent use.
-type Block struct {
-	key      *PersonKey
-	classify *Classifier
-
-	events  int
-	bytes   int
-	columns scanColumns
-	voids   voidColumns
-	people  map[string]string // pseudonym to number, of this block
-	known   map[string]string // number to pseudonym, kept over blocks; bounded
-	items   []Code            // of the event being added
-	content []byte            // of the event being added
+// People hides persons for the blocks of one writer, and knows whom the vault
+// has already. It belongs to one database and to one goroutine, and to the one
+// that sends its blocks.
+type People struct {
+	hider *hider
+	known map[string]*person // by number; bounded
 }
 
-type scanColumns struct {
-	code                                                                             []uint64
-	codeText, org, eventID                                                           []string
-	digest                                                                           []uint32
-	promptness, seq                                                                  []uint64
-	scheme, product, codeRaw                                                         []string
-	codes                                                                            []uint16
-	kind                                                                             []string
-	time, sentLag                                                                    []int64
-	region, device, operator, drug, lot                                              []string
-	made, expires                                                                    []*time.Time
-	split                                                                            []bool
-	quantity, price, days                                                            []*decimal.Decimal
-	pay, settlement                                                                  []string
-	fundPay                                                                          []*decimal.Decimal
-	visit, person, personRegion, credential, setting                                 []string
-	doctor, doctorID, pharmacist, pharmacistID, rx, doc, batchNo, supplier, reverses []string
-	voidKind, flags                                                                  [][]string
-}
-
-type voidColumns struct {
-	org, eventID                  []string
-	digest                        []uint32
-	promptness                    []uint64
-	time, sent                    []int64
-	reverses, settlement, batchNo []string
-	voidKind                      [][]string
-	clock                         []bool
+// person is somebody People knows.
+type person struct {
+	pseudonym string
+	number    string
+	vaulted   atomic.Bool // set by who sends
+	block     *Block      // the last one that has this person for the vault
+	round     uint64      // of that block
 }
 
 // knownPersons bounds the memory of pseudonyms already worked out.
 const knownPersons = 1 << 17
 
-// NewBlock returns an empty block whose persons are hidden by key and whose
-// codes are read by classify.
-func NewBlock(key *PersonKey, classify *Classifier) *Block {
-	return &Block{key: key, classify: classify, people: map[string]string{}, known: map[string]string{}}
+// NewPeople returns People that key hides.
+func NewPeople(key *PersonKey) *People {
+	return &People{hider: key.hider(), known: map[string]*person{}}
+}
+
+// find returns the person of a number, which it copies.
+func (p *People) find(number string) *person {
+	if one, ok := p.known[number]; ok {
+		return one
+	}
+	if len(p.known) >= knownPersons {
+		clear(p.known)
+	}
+	number = strings.Clone(number) // the caller's is part of a message
+	one := &person{pseudonym: p.hider.pseudonym(number), number: number}
+	p.known[number] = one
+	return one
+}
+
+// Block collects scans as columns for one insert. The zero value is not usable;
+// see NewBlock. It is not safe for concurrent use.
+type Block struct {
+	people   *People
+	classify *Classifier
+
+	events  int
+	bytes   int
+	round   uint64 // counts Reset
+	columns scanColumns
+	voids   voidColumns
+	vault   []*person // of this block, those the vault is not known to have
+	items   []Code    // of the event being added
+	content []byte    // of the event being added
+	flags   []string  // of the event being added
+}
+
+// scanColumns are the columns of scan_rows, in the order of the table.
+type scanColumns struct {
+	code         proto.ColUInt64
+	codeText     texts
+	org          words
+	eventID      texts
+	digest       proto.ColUInt32
+	promptness   proto.ColUInt64
+	seq          proto.ColUInt64
+	scheme       proto.ColInt8
+	product      words
+	codeRaw      texts
+	codes        proto.ColUInt16
+	kind         proto.ColInt8
+	time         proto.ColInt64 // milliseconds
+	sentLag      proto.ColInt64 // milliseconds
+	region       words
+	device       words
+	operator     words
+	drug         words
+	lot          words
+	made         dates
+	expires      dates
+	split        proto.ColBool
+	quantity     numbers
+	price        numbers
+	days         numbers
+	pay          proto.ColInt8
+	settlement   texts
+	fundPay      numbers
+	visit        texts
+	person       texts
+	personRegion words
+	credential   proto.ColInt8
+	setting      proto.ColInt8
+	doctor       words
+	doctorID     words
+	pharmacist   words
+	pharmacistID words
+	rx           texts
+	doc          texts
+	batchNo      texts
+	supplier     words
+	reverses     texts
+	voidKind     lists
+	flags        lists
+}
+
+type voidColumns struct {
+	org        words
+	eventID    texts
+	digest     proto.ColUInt32
+	promptness proto.ColUInt64
+	time       proto.ColInt64 // milliseconds
+	sent       proto.ColInt64 // milliseconds
+	reverses   texts
+	settlement texts
+	batchNo    texts
+	voidKind   lists
+	clock      proto.ColBool
+}
+
+// NewBlock returns an empty block whose persons are hidden by people and whose
+// codes are read by classify. Blocks that share people must be sent to one database.
+func NewBlock(people *People, classify *Classifier) *Block {
+	return &Block{people: people, classify: classify}
 }
 
 // Events is how many scans were added, Rows how many rows they make, Bytes
@@ -104,28 +172,34 @@ func (b *Block) Rows() int { return len(b.columns.code) }
 // Bytes is about the memory the block's text takes.
 func (b *Block) Bytes() int { return b.bytes }
 
-// Reset empties the block and keeps its memory.
-func (b *Block) Reset() {
+// Reset empties the block and keeps its memory. classify reads the codes from
+// now on.
+func (b *Block) Reset(classify *Classifier) {
+	b.classify = classify
 	b.events, b.bytes = 0, 0
-	b.columns.reset()
-	b.voids.reset()
-	clear(b.people)
+	b.round++
+	for _, c := range slices.Concat(b.columns.input(), b.voids.input()) {
+		column := c.Data
+		if t, ok := column.(typed); ok {
+			column = t.ColInput
+		}
+		column.(proto.Resettable).Reset()
+	}
+	clear(b.vault)
+	b.vault = b.vault[:0]
 }
 
+// pseudonym hides a person and sees to it that the vault gets to know.
 func (b *Block) pseudonym(number string) string {
 	if number == "" {
 		return ""
 	}
-	p, ok := b.known[number]
-	if !ok {
-		if len(b.known) >= knownPersons {
-			clear(b.known)
-		}
-		p = b.key.Pseudonym(number)
-		b.known[number] = p
+	one := b.people.find(number)
+	if !one.vaulted.Load() && (one.block != b || one.round != b.round) {
+		one.block, one.round = b, b.round
+		b.vault = append(b.vault, one)
 	}
-	b.people[p] = number
-	return p
+	return one.pseudonym
 }
 
 // Items returns the rows an event makes: one code each, the same item code once
@@ -155,16 +229,31 @@ func (c *Classifier) Items(dst []Code, codes []string, drug string) (rows []Code
 // Add appends the rows of one decoded scan. seq is the sequence of its message
 // in SCANS, received when the stream took it.
 func (b *Block) Add(s *Scan, seq uint64, received time.Time) {
-	rows, boxes := b.classify.Items(b.items, s.Codes, s.Drug)
+	e := *s
+	digest := b.judge(&e, received)
+	if len(b.items) == 0 {
+		b.columns.add(&e, nil, 0, digest, seq, received, b.flags)
+		return
+	}
+	for i := range b.items {
+		b.columns.add(&e, &b.items[i], len(b.items), digest, seq, received, b.flags)
+	}
+}
+
+// judge makes of an event what the table holds of it: defaults filled in and the
+// person hidden. Its codes are in items then, its flags in flags, and if it is a
+// void it stands among the voids.
+func (b *Block) judge(e *Scan, received time.Time) (digest uint32) {
+	rows, boxes := b.classify.Items(b.items, e.Codes, e.Drug)
 	b.items = rows
-	e := s.Defaults(boxes)
+	e.fillDefaults(boxes)
 	e.Person = b.pseudonym(e.Person)
 	b.content = e.appendContent(b.content[:0])
-	digest := uint32(xxhash.Sum64(b.content))
+	digest = uint32(xxhash.Sum64(b.content))
 	b.events++
-	b.bytes += len(b.content)
+	b.bytes += len(b.content) + 64*len(rows)
 
-	var flags []string
+	flags := b.flags[:0]
 	clock := e.Time.Before(earliestTime) || e.Time.After(received.Add(ClockSlack))
 	if clock {
 		flags = append(flags, FlagClock)
@@ -181,16 +270,10 @@ func (b *Block) Add(s *Scan, seq uint64, received time.Time) {
 		if e.Reverses == "" && e.Settlement == "" && e.BatchNo == "" {
 			flags = append(flags, FlagNamesNothing)
 		}
-		b.voids.add(&e, digest, received, clock)
+		b.voids.add(e, digest, received, clock)
 	}
-	if len(rows) == 0 {
-		b.columns.add(&e, nil, xxhash.Sum64String(e.Org+"\x00"+e.EventID), 0, digest, seq, received, flags)
-		return
-	}
-	for i := range rows {
-		b.bytes += 64
-		b.columns.add(&e, &rows[i], rows[i].number(&e), len(rows), digest, seq, received, flags)
-	}
+	b.flags = flags
+	return digest
 }
 
 // number is the numeric key: 19 digits of a 20-digit code, a hash of other item
@@ -220,7 +303,7 @@ func (s *Scan) appendContent(b []byte) []byte {
 	}
 	number := func(v int64, known bool) {
 		if known {
-			b = fmt.Appendf(b, "%d", v)
+			b = strconv.AppendInt(b, v, 10)
 		}
 		b = append(b, 0)
 	}
@@ -237,7 +320,7 @@ func (s *Scan) appendContent(b []byte) []byte {
 		text(code)
 	}
 	b = append(b, 1)
-	for _, v := range []string{
+	for _, v := range [...]string{
 		s.Device, s.Drug, s.Lot, s.Pay, s.Settlement, s.Visit, s.Person, s.PersonRegion, s.Credential, s.Setting,
 		s.Doctor, s.DoctorID, s.Pharmacist, s.PharmacistID, s.Operator, s.Rx, s.Doc, s.BatchNo, s.Supplier, s.Reverses,
 	} {
@@ -271,43 +354,97 @@ func between(start, t, end time.Time) time.Time {
 	return t
 }
 
-func tableDate(t time.Time) *time.Time {
+// tableDate is the day of t since 1970, and whether there is one.
+func tableDate(t time.Time) (day int32, known bool) {
 	if t.IsZero() {
-		return nil
+		return 0, false
 	}
-	t = between(tableStart, t, tableDateEnd)
-	return &t
-}
-
-func tableNumber(n Number) *decimal.Decimal {
-	if !n.Known {
-		return nil
+	const daySeconds = 24 * 60 * 60
+	seconds := between(tableStart, t, tableDateEnd).Unix()
+	if seconds < 0 {
+		seconds -= daySeconds - 1 // down, not towards 1970
 	}
-	d := decimal.New(n.Micro, -6)
-	return &d
+	return int32(seconds / daySeconds), true
 }
 
 func promptness(happened, received time.Time) uint64 {
 	return uint64(promptnessBase - (received.Unix() - happened.Unix()))
 }
 
-func kindNames(kinds []Kind) []string {
-	names := make([]string, len(kinds))
-	for i, kind := range kinds {
-		names[i] = string(kind)
+// The numbers of the table's enumerations. Their names stand in its types.
+func kindNumber(k Kind) int8     { return int8(slices.Index(Kinds, k) + 1) }
+func schemeNumber(s Scheme) int8 { return int8(slices.Index(schemes, s)) }
+
+func payNumber(pay string) int8 {
+	if pay == PayInsured {
+		return 1
 	}
-	return names
+	return 2
 }
 
-func (c *scanColumns) add(s *Scan, code *Code, number uint64, codes int, digest uint32, seq uint64, received time.Time, flags []string) {
+func credentialNumber(credential string) int8 {
+	return int8(slices.Index(credentials, credential))
+}
+
+func settingNumber(setting string) int8 { return int8(slices.Index(settings, setting) + 1) }
+
+var (
+	schemes     = []Scheme{SchemeNone, SchemePlaceholder, SchemeCN20, SchemeGS1, SchemeMA, SchemeProduct, SchemeOwn, SchemeInvalid}
+	credentials = []string{"", CredentialECard, CredentialIDCard, CredentialSSCard}
+	settings    = []string{SettingPharmacy, SettingOutpatient, SettingInpatient, SettingOther}
+)
+
+const (
+	typeScheme     = "Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7)"
+	typeKind       = "Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8)"
+	typePay        = "Enum8('insured' = 1, 'self' = 2)"
+	typeCredential = "Enum8('' = 0, 'ecard' = 1, 'idcard' = 2, 'sscard' = 3)"
+	typeSetting    = "Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4)"
+	typeTime       = "DateTime64(3, 'Asia/Shanghai')"
+)
+
+// add appends the row of one code, nil when the event has none. codes is how
+// many rows the event makes.
+func (c *scanColumns) add(s *Scan, code *Code, codes int, digest uint32, seq uint64, received time.Time, flags []string) {
+	c.addJudged(s, code, codes, digest, seq, received, flags)
+	c.org.add(s.Org)
+	c.eventID.add(s.EventID)
+	c.region.add(s.Region)
+	c.device.add(s.Device)
+	c.operator.add(s.Operator)
+	c.drug.add(s.Drug)
+	c.lot.add(s.Lot)
+	c.made.add(tableDate(s.Made))
+	c.split = append(c.split, s.Split)
+	c.price.add(s.Price)
+	c.days.add(s.Days)
+	c.settlement.add(s.Settlement)
+	c.fundPay.add(s.FundPay)
+	c.visit.add(s.Visit)
+	c.personRegion.add(s.PersonRegion)
+	c.credential = append(c.credential, credentialNumber(s.Credential))
+	c.doctor.add(s.Doctor)
+	c.doctorID.add(s.DoctorID)
+	c.pharmacist.add(s.Pharmacist)
+	c.pharmacistID.add(s.PharmacistID)
+	c.rx.add(s.Rx)
+	c.doc.add(s.Doc)
+	c.batchNo.add(s.BatchNo)
+	c.supplier.add(s.Supplier)
+	c.reverses.add(s.Reverses)
+}
+
+// addJudged appends to the columns that do not simply hold a field as it was
+// sent: what a code says, defaults, and what the message says.
+func (c *scanColumns) addJudged(s *Scan, code *Code, codes int, digest uint32, seq uint64, received time.Time, flags []string) {
 	happened, sent := tableTime(s.Time), tableTime(s.Sent)
 	expires := s.Expires
+	var number uint64
 	if code == nil {
 		code = &Code{}
+		number = xxhash.Sum64String(s.Org + "\x00" + s.EventID)
 	} else {
-		if len(code.Flags) > 0 {
-			flags = slices.Concat(flags, code.Flags)
-		}
+		number = code.number(s)
 		if expires.IsZero() {
 			expires = code.Expires
 		}
@@ -320,160 +457,148 @@ func (c *scanColumns) add(s *Scan, code *Code, number uint64, codes int, digest 
 		}
 	}
 	c.code = append(c.code, number)
-	c.codeText = append(c.codeText, text)
-	c.org = append(c.org, s.Org)
-	c.eventID = append(c.eventID, s.EventID)
+	c.codeText.add(text)
 	c.digest = append(c.digest, digest)
 	c.promptness = append(c.promptness, promptness(happened, received))
 	c.seq = append(c.seq, seq)
-	c.scheme = append(c.scheme, string(code.Scheme))
-	c.product = append(c.product, code.Product)
-	c.codeRaw = append(c.codeRaw, raw)
+	c.scheme = append(c.scheme, schemeNumber(code.Scheme))
+	c.product.add(code.Product)
+	c.codeRaw.add(raw)
 	c.codes = append(c.codes, uint16(codes))
-	c.kind = append(c.kind, string(s.Kind))
+	c.kind = append(c.kind, kindNumber(s.Kind))
 	c.time = append(c.time, happened.UnixMilli())
 	c.sentLag = append(c.sentLag, sent.UnixMilli()-happened.UnixMilli())
-	c.region = append(c.region, s.Region)
-	c.device = append(c.device, s.Device)
-	c.operator = append(c.operator, s.Operator)
-	c.drug = append(c.drug, s.Drug)
-	c.lot = append(c.lot, s.Lot)
-	c.made = append(c.made, tableDate(s.Made))
-	c.expires = append(c.expires, tableDate(expires))
-	c.split = append(c.split, s.Split)
-	c.quantity = append(c.quantity, tableNumber(s.Quantity))
-	c.price = append(c.price, tableNumber(s.Price))
-	c.days = append(c.days, tableNumber(s.Days))
-	c.pay = append(c.pay, s.Pay)
-	c.settlement = append(c.settlement, s.Settlement)
-	c.fundPay = append(c.fundPay, tableNumber(s.FundPay))
-	c.visit = append(c.visit, s.Visit)
-	c.person = append(c.person, s.Person)
-	c.personRegion = append(c.personRegion, s.PersonRegion)
-	c.credential = append(c.credential, s.Credential)
-	c.setting = append(c.setting, s.Setting)
-	c.doctor = append(c.doctor, s.Doctor)
-	c.doctorID = append(c.doctorID, s.DoctorID)
-	c.pharmacist = append(c.pharmacist, s.Pharmacist)
-	c.pharmacistID = append(c.pharmacistID, s.PharmacistID)
-	c.rx = append(c.rx, s.Rx)
-	c.doc = append(c.doc, s.Doc)
-	c.batchNo = append(c.batchNo, s.BatchNo)
-	c.supplier = append(c.supplier, s.Supplier)
-	c.reverses = append(c.reverses, s.Reverses)
-	c.voidKind = append(c.voidKind, kindNames(s.VoidKinds))
-	c.flags = append(c.flags, flags)
+	c.expires.add(tableDate(expires))
+	c.quantity.add(s.Quantity)
+	c.pay = append(c.pay, payNumber(s.Pay))
+	c.person.add(s.Person)
+	c.setting = append(c.setting, settingNumber(s.Setting))
+	for _, kind := range s.VoidKinds {
+		c.voidKind.push(string(kind))
+	}
+	c.voidKind.end()
+	for _, flag := range flags {
+		c.flags.push(flag)
+	}
+	for _, flag := range code.Flags {
+		c.flags.push(flag)
+	}
+	c.flags.end()
 }
 
-// fields names the columns of scan_rows with their values, in the order of the table.
-func (c *scanColumns) fields() []tableColumn {
-	return []tableColumn{
-		{"code", c.code}, {"code_text", c.codeText}, {"org", c.org}, {"event_id", c.eventID}, {"digest", c.digest},
-		{"promptness", c.promptness}, {"seq", c.seq}, {"scheme", c.scheme}, {"product", c.product}, {"code_raw", c.codeRaw},
-		{"codes", c.codes}, {"kind", c.kind}, {"time", c.time}, {"sent_lag", c.sentLag}, {"region", c.region},
-		{"device", c.device}, {"operator", c.operator}, {"drug", c.drug}, {"lot", c.lot}, {"made", c.made},
-		{"expires", c.expires}, {"split", c.split}, {"quantity", c.quantity}, {"price", c.price}, {"days", c.days},
-		{"pay", c.pay}, {"settlement", c.settlement}, {"fund_pay", c.fundPay}, {"visit", c.visit}, {"person", c.person},
-		{"person_region", c.personRegion}, {"credential", c.credential}, {"setting", c.setting}, {"doctor", c.doctor},
-		{"doctor_id", c.doctorID}, {"pharmacist", c.pharmacist}, {"pharmacist_id", c.pharmacistID}, {"rx", c.rx},
-		{"doc", c.doc}, {"batch_no", c.batchNo}, {"supplier", c.supplier}, {"reverses", c.reverses},
-		{"void_kind", c.voidKind}, {"flags", c.flags},
+// input names the columns.
+func (c *scanColumns) input() proto.Input {
+	return proto.Input{
+		{Name: "code", Data: &c.code},
+		{Name: "code_text", Data: &c.codeText},
+		{Name: "org", Data: &c.org},
+		{Name: "event_id", Data: &c.eventID},
+		{Name: "digest", Data: &c.digest},
+		{Name: "promptness", Data: &c.promptness},
+		{Name: "seq", Data: &c.seq},
+		{Name: "scheme", Data: typed{&c.scheme, typeScheme}},
+		{Name: "product", Data: &c.product},
+		{Name: "code_raw", Data: &c.codeRaw},
+		{Name: "codes", Data: &c.codes},
+		{Name: "kind", Data: typed{&c.kind, typeKind}},
+		{Name: "time", Data: typed{&c.time, typeTime}},
+		{Name: "sent_lag", Data: &c.sentLag},
+		{Name: "region", Data: &c.region},
+		{Name: "device", Data: &c.device},
+		{Name: "operator", Data: &c.operator},
+		{Name: "drug", Data: &c.drug},
+		{Name: "lot", Data: &c.lot},
+		{Name: "made", Data: &c.made},
+		{Name: "expires", Data: &c.expires},
+		{Name: "split", Data: &c.split},
+		{Name: "quantity", Data: &c.quantity},
+		{Name: "price", Data: &c.price},
+		{Name: "days", Data: &c.days},
+		{Name: "pay", Data: typed{&c.pay, typePay}},
+		{Name: "settlement", Data: &c.settlement},
+		{Name: "fund_pay", Data: &c.fundPay},
+		{Name: "visit", Data: &c.visit},
+		{Name: "person", Data: &c.person},
+		{Name: "person_region", Data: &c.personRegion},
+		{Name: "credential", Data: typed{&c.credential, typeCredential}},
+		{Name: "setting", Data: typed{&c.setting, typeSetting}},
+		{Name: "doctor", Data: &c.doctor},
+		{Name: "doctor_id", Data: &c.doctorID},
+		{Name: "pharmacist", Data: &c.pharmacist},
+		{Name: "pharmacist_id", Data: &c.pharmacistID},
+		{Name: "rx", Data: &c.rx},
+		{Name: "doc", Data: &c.doc},
+		{Name: "batch_no", Data: &c.batchNo},
+		{Name: "supplier", Data: &c.supplier},
+		{Name: "reverses", Data: &c.reverses},
+		{Name: "void_kind", Data: &c.voidKind},
+		{Name: "flags", Data: &c.flags},
 	}
 }
 
-func (c *scanColumns) reset() {
-	c.code, c.codeText, c.org, c.eventID = c.code[:0], c.codeText[:0], c.org[:0], c.eventID[:0]
-	c.digest, c.promptness, c.seq = c.digest[:0], c.promptness[:0], c.seq[:0]
-	c.scheme, c.product, c.codeRaw, c.codes, c.kind = c.scheme[:0], c.product[:0], c.codeRaw[:0], c.codes[:0], c.kind[:0]
-	c.time, c.sentLag = c.time[:0], c.sentLag[:0]
-	c.region, c.device, c.operator, c.drug, c.lot = c.region[:0], c.device[:0], c.operator[:0], c.drug[:0], c.lot[:0]
-	c.made, c.expires, c.split = c.made[:0], c.expires[:0], c.split[:0]
-	c.quantity, c.price, c.days, c.fundPay = c.quantity[:0], c.price[:0], c.days[:0], c.fundPay[:0]
-	c.pay, c.settlement, c.visit, c.person = c.pay[:0], c.settlement[:0], c.visit[:0], c.person[:0]
-	c.personRegion, c.credential, c.setting = c.personRegion[:0], c.credential[:0], c.setting[:0]
-	c.doctor, c.doctorID, c.pharmacist, c.pharmacistID = c.doctor[:0], c.doctorID[:0], c.pharmacist[:0], c.pharmacistID[:0]
-	c.rx, c.doc, c.batchNo, c.supplier, c.reverses = c.rx[:0], c.doc[:0], c.batchNo[:0], c.supplier[:0], c.reverses[:0]
-	c.voidKind, c.flags = c.voidKind[:0], c.flags[:0]
-}
-
 func (c *voidColumns) add(s *Scan, digest uint32, received time.Time, clock bool) {
-	c.org = append(c.org, s.Org)
-	c.eventID = append(c.eventID, s.EventID)
+	c.org.add(s.Org)
+	c.eventID.add(s.EventID)
 	c.digest = append(c.digest, digest)
 	c.promptness = append(c.promptness, promptness(tableTime(s.Time), received))
 	c.time = append(c.time, tableTime(s.Time).UnixMilli())
 	c.sent = append(c.sent, tableTime(s.Sent).UnixMilli())
-	c.reverses = append(c.reverses, s.Reverses)
-	c.settlement = append(c.settlement, s.Settlement)
-	c.batchNo = append(c.batchNo, s.BatchNo)
-	c.voidKind = append(c.voidKind, kindNames(s.VoidKinds))
+	c.reverses.add(s.Reverses)
+	c.settlement.add(s.Settlement)
+	c.batchNo.add(s.BatchNo)
+	for _, kind := range s.VoidKinds {
+		c.voidKind.push(string(kind))
+	}
+	c.voidKind.end()
 	c.clock = append(c.clock, clock)
 }
 
-func (c *voidColumns) fields() []tableColumn {
-	return []tableColumn{
-		{"org", c.org}, {"event_id", c.eventID}, {"digest", c.digest}, {"promptness", c.promptness},
-		{"time", c.time}, {"sent", c.sent}, {"reverses", c.reverses}, {"settlement", c.settlement},
-		{"batch_no", c.batchNo}, {"void_kind", c.voidKind}, {"clock", c.clock},
+func (c *voidColumns) input() proto.Input {
+	return proto.Input{
+		{Name: "org", Data: &c.org},
+		{Name: "event_id", Data: &c.eventID},
+		{Name: "digest", Data: &c.digest},
+		{Name: "promptness", Data: &c.promptness},
+		{Name: "time", Data: typed{&c.time, typeTime}},
+		{Name: "sent", Data: typed{&c.sent, typeTime}},
+		{Name: "reverses", Data: &c.reverses},
+		{Name: "settlement", Data: &c.settlement},
+		{Name: "batch_no", Data: &c.batchNo},
+		{Name: "void_kind", Data: &c.voidKind},
+		{Name: "clock", Data: &c.clock},
 	}
-}
-
-func (c *voidColumns) reset() { *c = voidColumns{} }
-
-type tableColumn struct {
-	name   string
-	values any
 }
 
 // Send inserts the block and returns when the engine has stored it: first the
 // vault, then the voids, then the scans, so that what is visible can always be
 // resolved and judged. Sending the same block again changes nothing. token, when
 // not empty, must be the same for the same rows and no others.
-func (b *Block) Send(ctx context.Context, conn driver.Conn, token string) error {
-	if len(b.people) > 0 {
-		people := slices.Sorted(maps.Keys(b.people))
-		numbers := make([]string, len(people))
-		for i, p := range people {
-			numbers[i] = b.people[p]
+func (b *Block) Send(ctx context.Context, conn *Conn, token string) error {
+	if len(b.vault) > 0 {
+		var persons, numbers texts
+		for _, one := range b.vault {
+			persons.add(one.pseudonym)
+			numbers.add(one.number)
 		}
-		if err := insert(ctx, conn, "person_vault", token, []tableColumn{{"person", people}, {"number", numbers}}); err != nil {
+		// Without a token: which persons are new to the vault depends on who is asked, so
+		// the same messages may come with others. The table keeps one of each.
+		err := conn.inserter.insert(ctx, "person_vault", "", proto.Input{{Name: "person", Data: &persons}, {Name: "number", Data: &numbers}})
+		if err != nil {
 			return err
 		}
 	}
-	if len(b.voids.org) > 0 {
-		if err := insert(ctx, conn, "voids", token, b.voids.fields()); err != nil {
+	if b.voids.eventID.rows > 0 {
+		if err := conn.inserter.insert(ctx, "voids", token, b.voids.input()); err != nil {
 			return err
 		}
 	}
-	if b.Rows() == 0 {
-		return nil
-	}
-	return insert(ctx, conn, "scan_rows", token, b.columns.fields())
-}
-
-func insert(ctx context.Context, conn driver.Conn, table, token string, fields []tableColumn) error {
-	query := "INSERT INTO " + table + " ("
-	for i, f := range fields {
-		if i > 0 {
-			query += ", "
-		}
-		query += f.name
-	}
-	if token != "" {
-		ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"insert_deduplication_token": token}))
-	}
-	batch, err := conn.PrepareBatch(ctx, query+")")
-	if err != nil {
-		return fmt.Errorf("insert into %s: %w", table, err)
-	}
-	defer batch.Close()
-	for i, f := range fields {
-		if err := batch.Column(i).Append(f.values); err != nil {
-			return fmt.Errorf("insert into %s, column %s: %w", table, f.name, err)
+	if b.Rows() > 0 {
+		if err := conn.inserter.insert(ctx, "scan_rows", token, b.columns.input()); err != nil {
+			return err
 		}
 	}
-	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert into %s: %w", table, err)
+	for _, one := range b.vault {
+		one.vaulted.Store(true)
 	}
 	return nil
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"yaosu/schema"
 )
 
@@ -27,9 +25,9 @@ func testKey(t *testing.T) *schema.PersonKey {
 
 // send inserts events given as JSON, the first received when received says and
 // each other a minute later.
-func send(t *testing.T, conn driver.Conn, events ...string) {
+func send(t *testing.T, conn *schema.Conn, events ...string) {
 	t.Helper()
-	block := schema.NewBlock(testKey(t), schema.NewClassifier(nil))
+	block := schema.NewBlock(schema.NewPeople(testKey(t)), schema.NewClassifier(nil))
 	for i, event := range events {
 		var s schema.Scan
 		if refusal := s.DecodeJSON([]byte(event)); refusal != nil {

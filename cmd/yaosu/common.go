@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
@@ -187,7 +186,7 @@ func openJetStream(ctx context.Context, cmd *cli.Command) (jetstream.JetStream, 
 }
 
 // openClickHouse connects to ClickHouse and makes sure that it answers.
-func openClickHouse(ctx context.Context, cmd *cli.Command) (driver.Conn, error) {
+func openClickHouse(ctx context.Context, cmd *cli.Command) (*schema.Conn, error) {
 	at, err := clickHouseAddress(cmd)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -24,9 +26,12 @@ func ingestCommand() *cli.Command {
 			"applied; streams that are missing are made. Every ingester of one database needs the same\n" +
 			"person key, 64 hex digits in a file (`openssl rand -hex 32` makes one). Ctrl-C or SIGTERM\n" +
 			"stores what is held and ends it.\n\n" +
+			"Any number of ingesters may run; they share the work through a ledger in NATS, the KV bucket\n" +
+			"INGEST. When one dies, another goes on with what it had. --status shows how far they are.\n\n" +
 			"Example:\n" +
 			"  yaosu ingest --nats nats://n1:4222 --clickhouse clickhouse://ingest@c1:9000/yaosu --person-key /etc/yaosu/person.key",
-		Flags:  ingestFlags(),
+		Flags: append(ingestFlags(),
+			&cli.BoolFlag{Name: "status", Usage: "only print how far the scans are stored, and who works on what"}),
 		Action: runIngest,
 	}
 }
@@ -34,6 +39,7 @@ func ingestCommand() *cli.Command {
 func ingestFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "batch-rows", Usage: "most `N` rows an insert", Value: 100_000, Validator: atLeastOne},
+		&cli.IntFlag{Name: "workers", Usage: "parts `N` of a backlog that are stored at a time, each taking up to 150 MB", Value: 2, Validator: atLeastOne},
 		&cli.DurationFlag{Name: "batch-age", Usage: "longest `TIME` a scan waits for company before it is inserted", Value: 500 * time.Millisecond},
 		&cli.Int64Flag{Name: "keep-bytes", Usage: "how many `BYTES` of scans that are in the table stay in the stream for replay", Value: 4 << 30},
 		&cli.IntFlag{Name: "stream-replicas", Usage: "copies `N` of each stream that is made, 3 in a cluster", Value: 1, Validator: atLeastOne},
@@ -50,6 +56,9 @@ func atLeastOne(n int) error {
 func runIngest(ctx context.Context, cmd *cli.Command) error {
 	if err := noArguments(cmd); err != nil {
 		return err
+	}
+	if cmd.Bool("status") {
+		return printStatus(ctx, cmd)
 	}
 	path := personKeyPath(cmd)
 	key, err := schema.LoadPersonKey(path)
@@ -77,13 +86,45 @@ func runIngest(ctx context.Context, cmd *cli.Command) error {
 	}
 	cfg := ingestConfig(cmd)
 	cfg.JS, cfg.Conn, cfg.Key = js, conn, key
+	limitMemory()
 	return ingest.Run(ctx, cfg)
+}
+
+// ingesterMemory is what the garbage collector keeps an ingester below, where its
+// batches allow it.
+const ingesterMemory = 400 << 20
+
+// limitMemory keeps garbage from adding up behind large batches. GOMEMLIMIT says
+// something else.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(ingesterMemory)
+	}
+}
+
+func printStatus(ctx context.Context, cmd *cli.Command) error {
+	js, err := openJetStream(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+	s, err := ingest.Look(ctx, js, "")
+	if err != nil {
+		return err
+	}
+	out := cmd.Root().Writer
+	fmt.Fprintf(out, "messages up to %d, stored up to %d, waiting %d\n", s.Last, s.StoredTo, s.Waiting)
+	for _, open := range s.Open {
+		fmt.Fprintf(out, "  %d to %d: stored before %d, owner %s\n", open.From, open.To, open.At, open.Owner)
+	}
+	return nil
 }
 
 // ingestConfig is what ingestFlags say.
 func ingestConfig(cmd *cli.Command) ingest.Config {
 	return ingest.Config{
 		Log:       newLog(cmd).With("part", "ingest"),
+		Workers:   cmd.Int("workers"),
 		MaxRows:   cmd.Int("batch-rows"),
 		MaxAge:    cmd.Duration("batch-age"),
 		KeepBytes: uint64(max(0, cmd.Int64("keep-bytes"))),

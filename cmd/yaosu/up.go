@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
@@ -45,7 +44,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "nats-port", Usage: "`PORT` of NATS on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.IntFlag{Name: "clickhouse-port", Usage: "`PORT` of ClickHouse's native protocol on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.IntFlag{Name: "clickhouse-http-port", Usage: "`PORT` of ClickHouse's HTTP interface on 127.0.0.1 (default: the one of before or a free one)"},
-			&cli.StringFlag{Name: "nats-sync", Usage: "when NATS has the disk confirm what it acknowledged: `WHEN` is interval (2 minutes) or always (a power cut loses nothing, publishing is slower)", Value: "interval", Validator: oneOf("interval", "always")},
+			&cli.StringFlag{Name: "nats-sync", Usage: "when the disk must confirm what NATS acknowledges: `WHEN` is always (before it does; a power cut loses nothing) or interval (every 2 minutes; faster for single events, hardly for many a message)", Value: "interval", Validator: oneOf("interval", "always")},
 			&cli.DurationFlag{Name: "detect-every", Usage: "how often (`TIME`) the detectors look whether anything came in", Value: 10 * time.Second},
 		}, ingestFlags()...),
 		Action: up,
@@ -94,7 +93,7 @@ type system struct {
 	engine *local.Engine // stays nil with a ClickHouse of the user's
 	nc     *nats.Conn
 	js     jetstream.JetStream
-	conn   driver.Conn
+	conn   *schema.Conn
 	door   net.Listener
 	key    *schema.PersonKey
 

@@ -11,7 +11,7 @@ import (
 )
 
 // Open connects to dsn until the test ends.
-func Open(t testing.TB, dsn string) driver.Conn {
+func Open(t testing.TB, dsn string) *schema.Conn {
 	t.Helper()
 	conn, err := schema.Open(dsn)
 	if err != nil {
@@ -23,7 +23,7 @@ func Open(t testing.TB, dsn string) driver.Conn {
 
 // Schema applies the schema to the database of dsn, as Database gives it, and
 // connects to it until the test ends.
-func Schema(t testing.TB, dsn string) driver.Conn {
+func Schema(t testing.TB, dsn string) *schema.Conn {
 	t.Helper()
 	if _, err := schema.Apply(t.Context(), dsn); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,233 @@
+package schema
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"github.com/ClickHouse/ch-go/proto"
+)
+
+// The columns of a block are kept in ClickHouse's Native form, which the engine
+// takes without working anything out. Adding a value allocates nothing once the
+// memory of a block has grown.
+
+// texts is a column String as it goes over the wire: of each value its length
+// and its bytes.
+type texts struct {
+	wire []byte
+	rows int
+}
+
+func (c *texts) add(v string) {
+	c.wire = binary.AppendUvarint(c.wire, uint64(len(v)))
+	c.wire = append(c.wire, v...)
+	c.rows++
+}
+
+func (c *texts) repeat(v string, n int) {
+	for range n {
+		c.add(v)
+	}
+}
+
+func (c *texts) Type() proto.ColumnType       { return "String" }
+func (c *texts) Rows() int                    { return c.rows }
+func (c *texts) Reset()                       { c.wire, c.rows = c.wire[:0], 0 }
+func (c *texts) EncodeColumn(b *proto.Buffer) { b.PutRaw(c.wire) }
+func (c *texts) WriteColumn(w *proto.Writer)  { w.ChainWrite(c.wire) }
+
+// words is a column LowCardinality(String): a dictionary, and for each row the
+// number of its word.
+type words struct {
+	numbers map[string]uint32
+	list    []string // by number
+	keys    []uint32
+	last    uint32 // number of the word looked up last: neighbours are often equal
+	dict    texts  // list, as it goes over the wire
+	narrow  []byte // keys, as they go over the wire
+}
+
+// number is the number of v in the dictionary, which gets it if need be.
+func (c *words) number(v string) uint32 {
+	if int(c.last) < len(c.list) && c.list[c.last] == v {
+		return c.last
+	}
+	n, known := c.numbers[v]
+	if !known {
+		if c.numbers == nil {
+			c.numbers = map[string]uint32{}
+		}
+		v = strings.Clone(v) // the caller's is part of a message
+		n = uint32(len(c.list))
+		c.numbers[v] = n
+		c.list = append(c.list, v)
+		c.dict.add(v)
+	}
+	c.last = n
+	return n
+}
+
+func (c *words) add(v string) { c.keys = append(c.keys, c.number(v)) }
+
+// repeat adds the word of a number n times.
+func (c *words) repeat(number uint32, n int) {
+	for range n {
+		c.keys = append(c.keys, number)
+	}
+}
+
+func (c *words) Type() proto.ColumnType { return "LowCardinality(String)" }
+func (c *words) Rows() int              { return len(c.keys) }
+
+func (c *words) Reset() {
+	clear(c.numbers)
+	clear(c.list)
+	c.list, c.keys, c.last = c.list[:0], c.keys[:0], 0
+	c.dict.Reset()
+}
+
+// The form of a LowCardinality column: a version, then what follows, the width
+// of the keys among it.
+const (
+	wordsVersion = 1
+	wordsFlags   = 1<<9 | 1<<10 // a dictionary follows, and it is all there is
+)
+
+func (c *words) EncodeState(b *proto.Buffer) { b.PutUInt64(wordsVersion) }
+
+// keysOf narrows the keys to as many bytes as the dictionary needs. code is how
+// the width is told to the engine.
+func (c *words) keysOf() (wire []byte, code uint64) {
+	c.narrow = c.narrow[:0]
+	switch {
+	case len(c.list) <= 1<<8:
+		for _, k := range c.keys {
+			c.narrow = append(c.narrow, byte(k))
+		}
+		return c.narrow, 0
+	case len(c.list) <= 1<<16:
+		for _, k := range c.keys {
+			c.narrow = binary.LittleEndian.AppendUint16(c.narrow, uint16(k))
+		}
+		return c.narrow, 1
+	}
+	for _, k := range c.keys {
+		c.narrow = binary.LittleEndian.AppendUint32(c.narrow, k)
+	}
+	return c.narrow, 2
+}
+
+func (c *words) head(b *proto.Buffer, code uint64) {
+	b.PutUInt64(wordsFlags | code)
+	b.PutUInt64(uint64(len(c.list)))
+}
+
+func (c *words) EncodeColumn(b *proto.Buffer) {
+	if len(c.keys) == 0 {
+		return
+	}
+	wire, code := c.keysOf()
+	c.head(b, code)
+	c.dict.EncodeColumn(b)
+	b.PutUInt64(uint64(len(c.keys)))
+	b.PutRaw(wire)
+}
+
+func (c *words) WriteColumn(w *proto.Writer) {
+	if len(c.keys) == 0 {
+		return
+	}
+	wire, code := c.keysOf()
+	w.ChainBuffer(func(b *proto.Buffer) { c.head(b, code) })
+	c.dict.WriteColumn(w)
+	w.ChainBuffer(func(b *proto.Buffer) { b.PutUInt64(uint64(len(c.keys))) })
+	w.ChainWrite(wire)
+}
+
+// lists is a column Array(LowCardinality(String)).
+type lists struct {
+	ends  proto.ColUInt64 // of each row, in words
+	words words
+}
+
+// push adds a word to the row that end ends.
+func (c *lists) push(v string) { c.words.add(v) }
+
+func (c *lists) end() { c.ends = append(c.ends, uint64(len(c.words.keys))) }
+
+func (c *lists) Type() proto.ColumnType       { return "Array(LowCardinality(String))" }
+func (c *lists) Rows() int                    { return len(c.ends) }
+func (c *lists) Reset()                       { c.ends = c.ends[:0]; c.words.Reset() }
+func (c *lists) EncodeState(b *proto.Buffer)  { c.words.EncodeState(b) }
+func (c *lists) EncodeColumn(b *proto.Buffer) { c.ends.EncodeColumn(b); c.words.EncodeColumn(b) }
+func (c *lists) WriteColumn(w *proto.Writer)  { c.ends.WriteColumn(w); c.words.WriteColumn(w) }
+
+// numbers is a column Nullable(Decimal(18, 6)) of millionths.
+type numbers struct {
+	unknown proto.ColUInt8
+	micro   proto.ColInt64
+}
+
+func (c *numbers) add(n Number) {
+	var unknown uint8
+	if !n.Known {
+		unknown, n.Micro = 1, 0
+	}
+	c.unknown = append(c.unknown, unknown)
+	c.micro = append(c.micro, n.Micro)
+}
+
+func (c *numbers) repeat(v Number, n int) {
+	for range n {
+		c.add(v)
+	}
+}
+
+func (c *numbers) Type() proto.ColumnType       { return "Nullable(Decimal(18, 6))" }
+func (c *numbers) Rows() int                    { return len(c.micro) }
+func (c *numbers) Reset()                       { c.unknown, c.micro = c.unknown[:0], c.micro[:0] }
+func (c *numbers) EncodeColumn(b *proto.Buffer) { c.unknown.EncodeColumn(b); c.micro.EncodeColumn(b) }
+func (c *numbers) WriteColumn(w *proto.Writer)  { c.unknown.WriteColumn(w); c.micro.WriteColumn(w) }
+
+// dates is a column Nullable(Date32) of days since 1970.
+type dates struct {
+	unknown proto.ColUInt8
+	days    proto.ColInt32
+}
+
+func (c *dates) add(day int32, known bool) {
+	var unknown uint8
+	if !known {
+		unknown, day = 1, 0
+	}
+	c.unknown = append(c.unknown, unknown)
+	c.days = append(c.days, day)
+}
+
+func (c *dates) repeat(day int32, known bool, n int) {
+	for range n {
+		c.add(day, known)
+	}
+}
+
+func (c *dates) Type() proto.ColumnType       { return "Nullable(Date32)" }
+func (c *dates) Rows() int                    { return len(c.days) }
+func (c *dates) Reset()                       { c.unknown, c.days = c.unknown[:0], c.days[:0] }
+func (c *dates) EncodeColumn(b *proto.Buffer) { c.unknown.EncodeColumn(b); c.days.EncodeColumn(b) }
+func (c *dates) WriteColumn(w *proto.Writer)  { c.unknown.WriteColumn(w); c.days.WriteColumn(w) }
+
+// typed is a column of plain numbers that is of another type in the table.
+type typed struct {
+	proto.ColInput
+	name proto.ColumnType
+}
+
+func (c typed) Type() proto.ColumnType { return c.name }
+
+// repeat appends v to a column n times.
+func repeat[T any, C ~[]T](to C, v T, n int) C {
+	for range n {
+		to = append(to, v)
+	}
+	return to
+}
