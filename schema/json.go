@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/go-faster/jx"
 )
@@ -64,7 +66,7 @@ const (
 	formID               // a string of at most max printable ASCII characters
 	formOrg
 	formRegion
-	formEnum
+	formEnum // from here on no field of Scan holds the text itself
 	formTime
 	formDate
 	formBool
@@ -72,6 +74,8 @@ const (
 	formFrom0  // a number ≥ 0
 	formCodes
 	formKinds
+
+	lastText = formRegion
 )
 
 // members says of each field what it is called on the wire and what it may hold.
@@ -195,51 +199,37 @@ func memberOf(name []byte) member {
 	return fUnknown
 }
 
+// textAt says where in a Scan a field lives that is kept as text. An offset, as
+// a switch over all fields costs a tenth of reading an event.
+var textAt = [memberCount]uintptr{
+	fEventID:      unsafe.Offsetof(Scan{}.EventID),
+	fOrg:          unsafe.Offsetof(Scan{}.Org),
+	fRegion:       unsafe.Offsetof(Scan{}.Region),
+	fDevice:       unsafe.Offsetof(Scan{}.Device),
+	fDrug:         unsafe.Offsetof(Scan{}.Drug),
+	fLot:          unsafe.Offsetof(Scan{}.Lot),
+	fSettlement:   unsafe.Offsetof(Scan{}.Settlement),
+	fVisit:        unsafe.Offsetof(Scan{}.Visit),
+	fPerson:       unsafe.Offsetof(Scan{}.Person),
+	fPersonRegion: unsafe.Offsetof(Scan{}.PersonRegion),
+	fDoctor:       unsafe.Offsetof(Scan{}.Doctor),
+	fDoctorID:     unsafe.Offsetof(Scan{}.DoctorID),
+	fPharmacist:   unsafe.Offsetof(Scan{}.Pharmacist),
+	fPharmacistID: unsafe.Offsetof(Scan{}.PharmacistID),
+	fOperator:     unsafe.Offsetof(Scan{}.Operator),
+	fRx:           unsafe.Offsetof(Scan{}.Rx),
+	fDoc:          unsafe.Offsetof(Scan{}.Doc),
+	fBatchNo:      unsafe.Offsetof(Scan{}.BatchNo),
+	fSupplier:     unsafe.Offsetof(Scan{}.Supplier),
+	fReverses:     unsafe.Offsetof(Scan{}.Reverses),
+}
+
 // text returns where the string field f lives in s, nil for other fields.
 func (s *Scan) text(f member) *string {
-	switch f {
-	case fEventID:
-		return &s.EventID
-	case fOrg:
-		return &s.Org
-	case fRegion:
-		return &s.Region
-	case fDevice:
-		return &s.Device
-	case fDrug:
-		return &s.Drug
-	case fLot:
-		return &s.Lot
-	case fSettlement:
-		return &s.Settlement
-	case fVisit:
-		return &s.Visit
-	case fPerson:
-		return &s.Person
-	case fPersonRegion:
-		return &s.PersonRegion
-	case fDoctor:
-		return &s.Doctor
-	case fDoctorID:
-		return &s.DoctorID
-	case fPharmacist:
-		return &s.Pharmacist
-	case fPharmacistID:
-		return &s.PharmacistID
-	case fOperator:
-		return &s.Operator
-	case fRx:
-		return &s.Rx
-	case fDoc:
-		return &s.Doc
-	case fBatchNo:
-		return &s.BatchNo
-	case fSupplier:
-		return &s.Supplier
-	case fReverses:
-		return &s.Reverses
+	if members[f].form > lastText {
+		return nil
 	}
-	return nil
+	return (*string)(unsafe.Add(unsafe.Pointer(s), textAt[f]))
 }
 
 // number returns where the number field f lives in s.
@@ -265,67 +255,36 @@ func (s *Scan) number(f member) *Number {
 //
 // Nothing in s aliases data: the caller may overwrite data and decode into s
 // again while copies of s live on. The strings of one event share one
-// allocation; who keeps a single one for long should clone it.
+// allocation; who keeps a single one for long should clone it. Who reads many
+// events one after the other uses a Decoder, which allocates nothing.
 //
 // After a Refusal s is not an event, but Org, Region and EventID hold what
 // could be read and is well formed, so that the reject finds its subject; they
 // are empty otherwise. No Reason quotes a value.
 func (s *Scan) DecodeJSON(data []byte) *Refusal {
-	*s = Scan{}
-	if !utf8.Valid(data) {
-		s.salvage(data)
-		return &Refusal{Code: RefuseEncoding, Reason: "the event is not UTF-8"}
-	}
-	d := decoders.Get().(*decoder)
+	d := decoders.Get().(*Decoder)
 	defer d.release()
-	d.scan = s
-	d.json.ResetBytes(data)
-	err := d.object()
-	d.keep()
-	if err != nil {
-		s.salvage(data)
-		return d.broken(err)
-	}
-	if d.first == nil {
-		d.whole()
-	}
-	return d.first
-}
-
-// A span is a part of decoder.text.
-type span struct{ from, to int }
-
-// decoder is the work of one DecodeJSON. Strings go to text first, one after
-// the other, and become one Go string at the end.
-type decoder struct {
-	json    jx.Decoder
-	scan    *Scan
-	text    []byte
-	spans   [memberCount]span
-	codes   []span
-	seen    uint64 // bit f: field f was named
-	present uint64 // bit f: field f has a value
-	reading member // the one being read, fUnknown before the first
-	first   *Refusal
+	scan, refusal := d.Decode(data)
+	scan.cloneTo(s)
+	return refusal
 }
 
 // decoders saves each event the room to decode it in.
-var decoders = sync.Pool{New: func() any { return &decoder{reading: fUnknown} }}
+var decoders = sync.Pool{New: func() any { return new(Decoder) }}
 
 // release gives d back, without what belongs to the caller, and without the
 // room that only a giant event needed.
-func (d *decoder) release() {
+func (d *Decoder) release() {
+	d.begin()
 	if cap(d.text) > 64<<10 {
 		d.text = nil
 	}
-	d.json.ResetBytes(nil)
-	*d = decoder{json: d.json, text: d.text[:0], codes: d.codes[:0], reading: fUnknown}
 	decoders.Put(d)
 }
 
 // refuse remembers the first refusal. Reading goes on, since Org and Region
 // may still come.
-func (d *decoder) refuse(code string, f member, reason string) {
+func (d *Decoder) refuse(code string, f member, reason string) {
 	if d.first == nil {
 		d.first = &Refusal{Code: code, Field: members[f].name, Reason: reason}
 	}
@@ -333,7 +292,7 @@ func (d *decoder) refuse(code string, f member, reason string) {
 
 // broken words an error of the JSON reader. Its own text is not used, as it
 // quotes a byte of what may be a person number.
-func (d *decoder) broken(err error) *Refusal {
+func (d *Decoder) broken(err error) *Refusal {
 	r := &Refusal{Code: RefuseJSON}
 	if d.reading < memberCount {
 		r.Field = members[d.reading].name
@@ -359,9 +318,30 @@ var (
 	errTrailing = errors.New("trailing data")
 )
 
+// careful reads an event with jx, which judges what plain does not want to: all
+// that is refused, and the rare and odd.
+func (d *Decoder) careful(data []byte) *Refusal {
+	d.begin()
+	if !utf8.Valid(data) {
+		d.scan.salvage(data)
+		return &Refusal{Code: RefuseEncoding, Reason: "the event is not UTF-8"}
+	}
+	d.json.ResetBytes(data)
+	err := d.object()
+	d.json.ResetBytes(nil) // it must not keep the message
+	if err != nil {
+		d.scan.salvage(data)
+		return d.broken(err)
+	}
+	if d.first == nil {
+		d.whole()
+	}
+	return d.first
+}
+
 // object reads the whole event. An error means broken JSON; whatever else is
 // wrong goes to refuse.
-func (d *decoder) object() error {
+func (d *Decoder) object() error {
 	if d.json.Next() != jx.Object {
 		return errNoObject
 	}
@@ -403,7 +383,7 @@ func (d *decoder) object() error {
 }
 
 // value reads the value of f.
-func (d *decoder) value(f member) error {
+func (d *Decoder) value(f member) error {
 	got := d.json.Next()
 	if got == jx.Null {
 		return d.json.Null()
@@ -418,7 +398,6 @@ func (d *decoder) value(f member) error {
 			return err
 		}
 		d.scan.Split = v
-		d.present |= 1 << f
 		return nil
 	case formAbove0, formFrom0:
 		if got != jx.Number {
@@ -438,7 +417,6 @@ func (d *decoder) value(f member) error {
 			d.refuse(RefuseRange, f, "must not be less than 0")
 		default:
 			*d.scan.number(f) = Number{Micro: n, Known: true}
-			d.present |= 1 << f
 		}
 		return nil
 	case formCodes:
@@ -461,95 +439,106 @@ func (d *decoder) value(f member) error {
 	return d.readString(f)
 }
 
-func (d *decoder) wrongType(f member, reason string) error {
+func (d *Decoder) wrongType(f member, reason string) error {
 	d.refuse(RefuseType, f, reason)
 	return d.json.Skip()
 }
 
 // readString reads the value of every field that is a string on the wire.
-func (d *decoder) readString(f member) error {
+func (d *Decoder) readString(f member) error {
 	from := len(d.text)
 	text, err := d.json.StrAppend(d.text)
 	if err != nil {
 		return err
 	}
-	v := text[from:]
-	if len(v) == 0 {
-		return nil
-	}
-	d.present |= 1 << f
-	reason, code := "", RefuseFormat
-	switch max := members[f].max; members[f].form {
-	case formText:
-		// Characters are never more than bytes: most values need no counting.
-		if len(v) > max && utf8.RuneCount(v) > max {
-			code, reason = RefuseLength, "is longer than "+strconv.Itoa(max)+" characters"
-		}
-	case formID:
-		switch {
-		case !validID(v):
-			reason = "must be printable ASCII, not only blanks"
-		case len(v) > max:
-			code, reason = RefuseLength, "is longer than "+strconv.Itoa(max)+" characters"
-		}
-	case formOrg:
-		switch {
-		case !validOrg(v):
-			reason = "may hold letters, digits, _ and - only"
-		case len(v) > max:
-			code, reason = RefuseLength, "is longer than "+strconv.Itoa(max)+" characters"
-		}
-	case formRegion:
-		if len(v) != 6 || !allDigits(v) {
-			reason = "must be 6 digits"
-		}
-	case formEnum:
-		d.readEnum(f, v)
-		return nil
-	case formTime:
-		t, ok := parseTime(v)
-		if !ok {
-			reason = "must be an RFC 3339 time with offset, as 2026-01-05T10:11:12+08:00"
-			break
-		}
-		if y := t.Year(); y < 1 || y > 9999 {
-			code, reason = RefuseRange, "must lie in the years 1 to 9999"
-			break
-		}
-		if f == fTime {
-			d.scan.Time = t
-		} else {
-			d.scan.Sent = t
-		}
-		return nil
-	case formDate:
-		t, ok := parseDate(v)
-		if !ok {
-			reason = "must be a real date, as 2026-01-05"
-			break
-		}
-		if f == fMade {
-			d.scan.Made = t
-		} else {
-			d.scan.Expires = t
-		}
-		return nil
-	}
-	if reason != "" {
-		d.refuse(code, f, reason)
-		return nil
-	}
-	d.spans[f] = span{from, len(text)}
 	d.text = text
+	if code, reason := d.take(f, text[from:]); code != "" {
+		d.refuse(code, f, reason)
+	}
 	return nil
 }
 
-func (d *decoder) readEnum(f member, v []byte) {
-	s := d.scan
+// take sets the field f, which is a string on the wire, to v, and says what is
+// wrong with v instead when it may not stand there. The scan then aliases v.
+func (d *Decoder) take(f member, v []byte) (code, reason string) {
+	if len(v) == 0 {
+		return "", ""
+	}
+	d.present |= 1 << f
+	s := &d.scan
+	max := members[f].max
+	switch members[f].form {
+	case formText:
+		// Characters are never more than bytes: most values need no counting.
+		if len(v) > max && utf8.RuneCount(v) > max {
+			return longer(max)
+		}
+	case formID:
+		if !validID(v) {
+			return RefuseFormat, "must be printable ASCII, not only blanks"
+		}
+		if len(v) > max {
+			return longer(max)
+		}
+	case formOrg:
+		if !validOrg(v) {
+			return RefuseFormat, "may hold letters, digits, _ and - only"
+		}
+		if len(v) > max {
+			return longer(max)
+		}
+	case formRegion:
+		if len(v) != 6 || !allDigits(v) {
+			return RefuseFormat, "must be 6 digits"
+		}
+	case formEnum:
+		return s.takeEnum(f, v)
+	case formTime:
+		t, ok := parseTime(v)
+		if !ok {
+			return RefuseFormat, "must be an RFC 3339 time with offset, as 2026-01-05T10:11:12+08:00"
+		}
+		if unix := t.Unix(); unix < firstSecond || unix > lastSecond {
+			return RefuseRange, "must lie in the years 1 to 9999"
+		}
+		if f == fTime {
+			s.Time = t
+		} else {
+			s.Sent = t
+		}
+		return "", ""
+	case formDate:
+		t, ok := parseDate(v)
+		if !ok {
+			return RefuseFormat, "must be a real date, as 2026-01-05"
+		}
+		if f == fMade {
+			s.Made = t
+		} else {
+			s.Expires = t
+		}
+		return "", ""
+	}
+	*s.text(f) = alias(v)
+	return "", ""
+}
+
+func longer(max int) (code, reason string) {
+	return RefuseLength, "is longer than " + strconv.Itoa(max) + " characters"
+}
+
+// alias returns v as a string, without a copy: v must not change while the
+// string is used.
+func alias(v []byte) string {
+	return unsafe.String(unsafe.SliceData(v), len(v))
+}
+
+// takeEnum is take for a field with a list of values. The constant is kept, not v.
+func (s *Scan) takeEnum(f member, v []byte) (code, reason string) {
 	switch f {
 	case fKind:
 		if s.Kind = kindOf(v); s.Kind == "" {
-			d.refuse(RefuseValue, f, "must be sale, sale_return, purchase, purchase_return, stock_in, stock_out, stock_take or void")
+			return RefuseValue, "must be sale, sale_return, purchase, purchase_return, stock_in, stock_out, stock_take or void"
 		}
 	case fPay:
 		switch string(v) {
@@ -558,7 +547,7 @@ func (d *decoder) readEnum(f member, v []byte) {
 		case PaySelf:
 			s.Pay = PaySelf
 		default:
-			d.refuse(RefuseValue, f, "must be insured or self")
+			return RefuseValue, "must be insured or self"
 		}
 	case fCredential:
 		switch string(v) {
@@ -569,7 +558,7 @@ func (d *decoder) readEnum(f member, v []byte) {
 		case CredentialSSCard:
 			s.Credential = CredentialSSCard
 		default:
-			d.refuse(RefuseValue, f, "must be ecard, idcard or sscard")
+			return RefuseValue, "must be ecard, idcard or sscard"
 		}
 	case fSetting:
 		switch string(v) {
@@ -582,9 +571,10 @@ func (d *decoder) readEnum(f member, v []byte) {
 		case SettingOther:
 			s.Setting = SettingOther
 		default:
-			d.refuse(RefuseValue, f, "must be pharmacy, outpatient, inpatient or other")
+			return RefuseValue, "must be pharmacy, outpatient, inpatient or other"
 		}
 	}
+	return "", ""
 }
 
 // kindOf returns the kind of that name, "" when there is none.
@@ -610,7 +600,7 @@ func kindOf(v []byte) Kind {
 	return ""
 }
 
-func (d *decoder) readCodes() error {
+func (d *Decoder) readCodes() error {
 	it, err := d.json.ArrIter()
 	if err != nil {
 		return err
@@ -622,7 +612,7 @@ func (d *decoder) readCodes() error {
 			}
 			continue
 		}
-		if len(d.codes) == MaxCodes {
+		if len(d.scan.Codes) == MaxCodes {
 			d.refuse(RefuseCodes, fCodes, "holds more than "+strconv.Itoa(MaxCodes)+" codes")
 			if err := d.json.Skip(); err != nil {
 				return err
@@ -633,12 +623,12 @@ func (d *decoder) readCodes() error {
 		if d.text, err = d.json.StrAppend(d.text); err != nil {
 			return err
 		}
-		d.codes = append(d.codes, span{from, len(d.text)})
+		d.addCode(d.text[from:])
 	}
 	return it.Err()
 }
 
-func (d *decoder) readVoidKinds() error {
+func (d *Decoder) readVoidKinds() error {
 	it, err := d.json.ArrIter()
 	if err != nil {
 		return err
@@ -658,7 +648,7 @@ func (d *decoder) readVoidKinds() error {
 }
 
 // readVoidKind reads one kind; one named again changes nothing.
-func (d *decoder) readVoidKind() error {
+func (d *Decoder) readVoidKind() error {
 	v, err := d.json.StrBytes()
 	if err != nil || len(v) == 0 {
 		return err
@@ -668,35 +658,16 @@ func (d *decoder) readVoidKind() error {
 		d.refuse(RefuseValue, fVoidKind, "must name kinds other than void")
 		return nil
 	}
-	for _, k := range d.scan.VoidKinds {
-		if k == kind {
-			return nil
-		}
+	if !slices.Contains(d.scan.VoidKinds, kind) {
+		d.kinds = append(d.kinds, kind)
+		d.scan.VoidKinds = d.kinds
 	}
-	d.scan.VoidKinds = append(d.scan.VoidKinds, kind)
 	return nil
 }
 
-// keep makes strings of the text that was read.
-func (d *decoder) keep() {
-	all := string(d.text)
-	for f, at := range d.spans {
-		if at.to > at.from {
-			*d.scan.text(member(f)) = all[at.from:at.to]
-		}
-	}
-	if len(d.codes) > 0 {
-		// A slice of its own for each event: the caller may keep it.
-		d.scan.Codes = make([]string, len(d.codes))
-		for i, at := range d.codes {
-			d.scan.Codes[i] = all[at.from:at.to]
-		}
-	}
-}
-
 // whole checks what takes more than one field.
-func (d *decoder) whole() {
-	s := d.scan
+func (d *Decoder) whole() {
+	s := &d.scan
 	for _, f := range [...]member{fEventID, fKind, fTime, fOrg, fRegion} {
 		if d.present&(1<<f) == 0 {
 			d.refuse(RefuseMissing, f, "is required")
@@ -891,8 +862,8 @@ func parseTime(v []byte) (time.Time, bool) {
 	default:
 		return time.Time{}, false
 	}
-	t := time.Date(year, time.Month(month), day, hour, minute, second-offset, nanos, time.UTC)
-	return t.In(Shanghai), true
+	unix := daysTo(year, month, day)*86400 + int64(hour*3600+minute*60+second-offset)
+	return time.Unix(unix, int64(nanos)).In(Shanghai), true
 }
 
 // parseDate reads YYYY-MM-DD as midnight UTC.
@@ -904,7 +875,26 @@ func parseDate(v []byte) (time.Time, bool) {
 	if !ok || year == 0 {
 		return time.Time{}, false
 	}
-	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC), true
+	return time.Unix(daysTo(year, month, day)*86400, 0).UTC(), true
+}
+
+// The first and the last second of the years 1 to 9999 in Shanghai.
+const (
+	firstSecond = -62135596800 - 8*60*60
+	lastSecond  = 253402300799 - 8*60*60
+)
+
+// daysTo counts the days from 1970-01-01 to a real date of the years 0 to 9999.
+// Half of what time.Date does is for dates that are not real.
+func daysTo(year, month, day int) int64 {
+	// Years begin in March here, so that the leap day is the last of its year.
+	if month <= 2 {
+		year--
+		month += 12
+	}
+	year += 400 // the division must not round a negative number
+	days := 365*year + year/4 - year/100 + year/400 + (153*(month-3)+2)/5 + day
+	return int64(days - 719469 - 146097)
 }
 
 // civil reads a real date from the 10 bytes of v.

@@ -473,7 +473,11 @@ func FuzzDecodeJSON(f *testing.F) {
 	f.Add([]byte(void(map[string]any{"void_kind": []string{"sale"}})))
 	f.Add([]byte(`{"quantity":1e-7,"price":-0,"days":12345678901234567890.5E-9,"person":"6401041524751277"`))
 	f.Add([]byte(`{"time":"2024-02-29T23:59:60.999999999999Z","made":"0000-00-00","codes":["\ud800\u001d"]}`))
+	f.Add([]byte(`{"event_id" : "E\\1","codes":["a\u001d",""],"price":0.12345678,"split":false,"x":"\ud83d\ude00","y":{"z":[1]},"supplier":"药"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		var d schema.Decoder
+		d.Decode([]byte(wholeEvent))
+		checkDecoders(t, &d, data)
 		var s schema.Scan
 		if refusal := s.DecodeJSON(data); refusal != nil {
 			if refusal.Code == "" || refusal.Reason == "" {

@@ -19,37 +19,62 @@ const (
 // type is guessed from the body, parameters of it are ignored.
 //
 // It looks for where events begin and end and leaves what is inside to
-// DecodeJSON, so that a broken event costs itself and not its neighbours; only
+// DecodeJSON, so that a broken event costs itself and not its neighbours (who
+// wants to know what is inside asks Decoder.Events, which does both at once); only
 // where brackets or quotes are missing does it have to guess the end. What is
 // no event at all, such as a cut off end, comes with a Refusal and its bytes;
 // every byte that is not blank or between events is in some pair. The slices
 // alias payload.
 func Events(payload []byte, contentType string) iter.Seq2[[]byte, *Refusal] {
 	return func(yield func([]byte, *Refusal) bool) {
-		body := trimBlank(bytes.TrimPrefix(payload, byteOrderMark))
-		kind, _, _ := strings.Cut(contentType, ";")
-		kind = strings.ToLower(strings.TrimSpace(kind))
-		switch kind {
-		case "", ContentJSON, ContentNDJSON:
-		case ContentArrow:
-			yield(payload, &Refusal{Code: RefuseTransport, Reason: "Arrow streams are not read yet"})
-			return
-		default:
-			yield(payload, &Refusal{Code: RefuseTransport, Reason: "the content type is none of " + ContentJSON + ", " + ContentNDJSON + " and " + ContentArrow})
-			return
+		split(payload, contentType, nil, func(raw []byte, why *Refusal, _ bool) bool { return yield(raw, why) })
+	}
+}
+
+// A sink is given each event of a message, and whether a Decoder has read it
+// already. It says whether to go on.
+type sink func(raw []byte, why *Refusal, read bool) bool
+
+// event finds the end of the event that begins at body[at], like value. A
+// reader, if there is one, reads it where it stands, so that its end need not
+// be looked for.
+func event(body []byte, at int, repair bool, reader *Decoder) (end int, ok, read bool) {
+	if reader != nil {
+		if end, ok = reader.plain(body, at); ok {
+			return end, true, true
 		}
-		switch {
-		case len(body) == 0:
-			yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is empty"})
-		case compressed(body):
-			yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is compressed"})
-		case kind == ContentNDJSON:
-			lines(body, yield)
-		case kind == ContentJSON:
-			values(body, yield)
-		default:
-			sniff(payload, body, yield)
-		}
+	}
+	end, ok = value(body, at, repair)
+	return end, ok, false
+}
+
+// split tells yield of the events of a message. It takes the reader and yield
+// side by side, not as one struct, so that the compiler sees that neither is
+// kept and a message costs no allocation.
+func split(payload []byte, contentType string, reader *Decoder, yield sink) {
+	body := trimBlank(bytes.TrimPrefix(payload, byteOrderMark))
+	kind, _, _ := strings.Cut(contentType, ";")
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	switch kind {
+	case "", ContentJSON, ContentNDJSON:
+	case ContentArrow:
+		yield(payload, &Refusal{Code: RefuseTransport, Reason: "an Arrow stream has no JSON events"}, false)
+		return
+	default:
+		yield(payload, &Refusal{Code: RefuseTransport, Reason: "the content type is none of " + ContentJSON + ", " + ContentNDJSON + " and " + ContentArrow}, false)
+		return
+	}
+	switch {
+	case len(body) == 0:
+		yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is empty"}, false)
+	case compressed(body):
+		yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is compressed"}, false)
+	case kind == ContentNDJSON:
+		lines(body, yield)
+	case kind == ContentJSON:
+		values(body, reader, yield)
+	default:
+		sniff(payload, body, reader, yield)
 	}
 }
 
@@ -57,11 +82,11 @@ var byteOrderMark = []byte("\xEF\xBB\xBF")
 
 // sniff decides for body between a JSON value, perhaps over many lines, and
 // one event a line.
-func sniff(payload, body []byte, yield func([]byte, *Refusal) bool) {
+func sniff(payload, body []byte, reader *Decoder, yield sink) {
 	open := body[0] == '{' || body[0] == '['
 	if !open && !utf8.Valid(body) {
 		// A picture or an Arrow stream would fall into thousands of "lines".
-		yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is neither JSON nor text"})
+		yield(payload, &Refusal{Code: RefuseMessage, Reason: "the message is neither JSON nor text"}, false)
 		return
 	}
 	first, _, many := bytes.Cut(body, []byte("\n"))
@@ -69,11 +94,11 @@ func sniff(payload, body []byte, yield func([]byte, *Refusal) bool) {
 	last := first[len(first)-1]
 	switch {
 	case open && (!many || wholeValue(body)):
-		values(body, yield)
+		values(body, reader, yield)
 	case body[0] == '[' && (last == '[' || last == ',' || last == '{'):
-		values(body, yield) // an array over several lines, broken or cut off
+		values(body, reader, yield) // an array over several lines, broken or cut off
 	case body[0] == '{' && last == '{' && len(first) == 1:
-		values(body, yield) // an indented object, broken or cut off
+		values(body, reader, yield) // an indented object, broken or cut off
 	default:
 		lines(body, yield)
 	}
@@ -86,13 +111,13 @@ func wholeValue(body []byte) bool {
 }
 
 // lines yields one event a line.
-func lines(body []byte, yield func([]byte, *Refusal) bool) {
+func lines(body []byte, yield sink) {
 	for len(body) > 0 {
 		var line []byte
 		line, body, _ = bytes.Cut(body, []byte("\n"))
 		// Files that were joined leave a mark in the middle.
 		line = trimBlank(bytes.TrimPrefix(trimBlank(line), byteOrderMark))
-		if len(line) > 0 && !yield(line[:len(line):len(line)], nil) {
+		if len(line) > 0 && !yield(line[:len(line):len(line)], nil, false) {
 			return
 		}
 	}
@@ -100,23 +125,23 @@ func lines(body []byte, yield func([]byte, *Refusal) bool) {
 
 // values yields the events of JSON values that follow each other; usually it
 // is one. Arrays are opened.
-func values(body []byte, yield func([]byte, *Refusal) bool) {
+func values(body []byte, reader *Decoder, yield sink) {
 	for body = trimBlank(body); len(body) > 0; body = trimBlank(body) {
 		if body[0] == '[' {
 			var more bool
-			if body, more = array(body, yield); !more {
+			if body, more = array(body, reader, yield); !more {
 				return
 			}
 			continue
 		}
-		end := len(body)
+		end, ok, read := len(body), false, false
 		if body[0] == '{' {
-			// What is cut off stays one event: DecodeJSON says what is wrong.
-			if to, ok := value(body, 0, false); ok {
-				end = to
+			end, ok, read = event(body, 0, false, reader)
+			if !ok {
+				end = len(body) // what is cut off stays one event: DecodeJSON says what is wrong
 			}
 		}
-		if !yield(body[:end:end], nil) {
+		if !yield(body[:end:end], nil, read) {
 			return
 		}
 		body = body[end:]
@@ -125,7 +150,7 @@ func values(body []byte, yield func([]byte, *Refusal) bool) {
 
 // array yields the elements of the array body begins with and returns what
 // follows it, and whether to go on.
-func array(body []byte, yield func([]byte, *Refusal) bool) (rest []byte, more bool) {
+func array(body []byte, reader *Decoder, yield sink) (rest []byte, more bool) {
 	at := 1
 	for {
 		for at < len(body) && (blank(body[at]) || body[at] == ',') {
@@ -133,7 +158,7 @@ func array(body []byte, yield func([]byte, *Refusal) bool) (rest []byte, more bo
 		}
 		if at == len(body) {
 			// All elements are complete, only the bracket is missing.
-			return nil, yield(nil, &Refusal{Code: RefuseJSON, Reason: "the array is cut off"})
+			return nil, yield(nil, &Refusal{Code: RefuseJSON, Reason: "the array is cut off"}, false)
 		}
 		if body[at] == ']' {
 			rest = trimBlank(body[at+1:])
@@ -141,17 +166,17 @@ func array(body []byte, yield func([]byte, *Refusal) bool) (rest []byte, more bo
 				return rest, true
 			}
 			// Elements follow: a bracket that a broken one left behind.
-			if !yield(body[at:at+1:at+1], nil) {
+			if !yield(body[at:at+1:at+1], nil, false) {
 				return nil, false
 			}
 			at++
 			continue
 		}
-		end, ok := value(body, at, true)
+		end, ok, read := event(body, at, true, reader)
 		if !ok {
-			return nil, yield(body[at:len(body):len(body)], &Refusal{Code: RefuseJSON, Reason: "the array is cut off in this element"})
+			return nil, yield(body[at:len(body):len(body)], &Refusal{Code: RefuseJSON, Reason: "the array is cut off in this element"}, false)
 		}
-		if raw := trimBlank(body[at:end:end]); !yield(raw, nil) {
+		if raw := trimBlank(body[at:end:end]); !yield(raw, nil, read) {
 			return nil, false
 		}
 		at = end

@@ -13,6 +13,35 @@ import (
 	"yaosu/schema"
 )
 
+// checkDecoderEvents fails when a Decoder does not find the events that Events
+// finds, and in them what DecodeJSON finds.
+func checkDecoderEvents(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, payload []byte, contentType string) {
+	t.Helper()
+	type read struct {
+		raw string
+		reading
+	}
+	var got, want []read
+	for raw, refusal := range schema.Events(payload, contentType) {
+		var s schema.Scan
+		if refusal == nil {
+			refusal = s.DecodeJSON(raw)
+		}
+		want = append(want, read{string(raw), readingOf(&s, refusal)})
+	}
+	var d schema.Decoder
+	d.Decode([]byte(wholeEvent))
+	for e, refusal := range d.Events(payload, contentType) {
+		got = append(got, read{string(e.Raw), readingOf(e.Scan, refusal)})
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("%q as %q\ngot  %+v\nwant %+v", payload, contentType, got, want)
+	}
+}
+
 // split writes what Events yields, one string a pair: the bytes, and the code
 // of the refusal behind a "!".
 func split(payload, contentType string) []string {
@@ -105,6 +134,7 @@ func TestEvents(t *testing.T) {
 			if got := split(test.payload, test.contentType); !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %q\nwant %q", got, test.want)
 			}
+			checkDecoderEvents(t, []byte(test.payload), test.contentType)
 		})
 	}
 }
@@ -117,8 +147,13 @@ func TestEventsStopsWhenAsked(t *testing.T) {
 				n++
 				break
 			}
-			if n != 1 {
-				t.Errorf("%s as %q: got %d events, want 1", payload, contentType, n)
+			var d schema.Decoder
+			for range d.Events([]byte(payload), contentType) {
+				n++
+				break
+			}
+			if n != 2 {
+				t.Errorf("%s as %q: got %d events, want 1 each", payload, contentType, n)
 			}
 		}
 	}
@@ -148,6 +183,7 @@ func TestABrokenEventCostsNoNeighbour(t *testing.T) {
 			"":                   "[" + strings.Join(events, ",\n") + "]",
 		}
 		for contentType, payload := range parted {
+			checkDecoderEvents(t, []byte(payload), contentType)
 			got := map[string]bool{}
 			for raw, refusal := range schema.Events([]byte(payload), contentType) {
 				var s schema.Scan
@@ -191,6 +227,7 @@ func TestValidArraysAreSplitAsTheyAre(t *testing.T) {
 
 func FuzzEvents(f *testing.F) {
 	for _, seed := range []string{
+		"[" + event(nil) + "," + void(nil) + " ,\n" + event(nil) + "]", event(nil) + "\n" + void(nil), event(nil) + event(nil),
 		`[{"a":"},{"},{"b":1}]`, "{\"a\":1}\n{\"b\":2}", `[{"x":"1,"y":"2"},{"c":1}]`, `[{"x":1,{"c":1}`, "\xEF\xBB\xBF{}", `[}]`, `{"a":[}`, "[1,]",
 	} {
 		f.Add([]byte(seed), uint8(0))
@@ -199,6 +236,7 @@ func FuzzEvents(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload []byte, kind uint8) {
 		contentType := []string{"", schema.ContentJSON, schema.ContentNDJSON}[kind%3]
+		checkDecoderEvents(t, payload, contentType)
 		var yielded [][]byte
 		n := 0
 		// Marks within the payload would need an exact account of their own.

@@ -292,7 +292,7 @@ func appendEscaped(b []byte, v string) []byte {
 }
 
 func skipBlank(raw []byte, i int) int {
-	for i < len(raw) && blank(raw[i]) {
+	for i < len(raw) && raw[i] <= ' ' && blank(raw[i]) {
 		i++
 	}
 	return i
