@@ -6,7 +6,11 @@ SHELL := bash
 export CGO_ENABLED ?= 0
 DATA ?= yaosu-data
 
-.PHONY: help build engine demo up test check generate bench rule fuzz vuln clean
+# Of make chaos: how long, and which sequence of faults (0: a new one).
+TIME ?= 10m
+SEED ?= 0
+
+.PHONY: help build engine demo up test faults durability chaos check generate bench bench-detect rule fuzz vuln clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -29,6 +33,15 @@ up: engine build ## run the whole system on this machine, data in $(DATA)
 test: engine ## run all tests against the real engines
 	./deploy/test.sh
 
+faults: engine ## kill and break every server at every step, and count what is left
+	./deploy/test.sh ./ingest/faults
+
+durability: ## watch by syscalls that what must be on disk is, before it is acknowledged (strace)
+	./deploy/test.sh ./scanner/durability
+
+chaos: engine ## kill at random for TIME=10m with SEED=0 (a new one), then audit
+	go test ./ingest/faults -count=1 -v -run TestChaos -timeout 24h -chaos $(TIME) -seed $(SEED)
+
 check: engine ## vet, staticcheck, format, generated files, tidy
 	go vet ./...
 	go tool staticcheck ./...
@@ -43,11 +56,14 @@ generate: engine ## rebuild schema/schema.sql from the migrations
 rule: ## make rule NAME=x starts a new detector
 	@./detect/new-rule.sh "$(NAME)"
 
-bench: engine ## measure: bytes per scan and a full pass over ten million
+bench: engine ## measure: publish to table, as ratios to what the engine alone can do
+	go test ./loadtest/bench -run '^$$' -bench . -benchtime 1x -timeout 60m
+
+bench-detect: engine ## measure: bytes per scan and a full pass over ten million
 	go test -v ./detect -run '^$$' -bench TenMillion -benchtime 1x -timeout 60m
 
 fuzz: engine ## fuzz what outsiders send, a minute each
-	for target in FuzzClassify FuzzDecodeJSON FuzzEvents FuzzScrubPerson FuzzReadCSV; do \
+	for target in FuzzClassify FuzzDecodeJSON FuzzEvents FuzzArrow FuzzScrubPerson FuzzReadCSV; do \
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s ./schema; done
 
 vuln: ## look for known faults in what we depend on (asks a database on the network)

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
-	"errors"
-	"io"
 	"maps"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -263,18 +260,9 @@ func TestTheCommandsOfComposeMoveAScanFromNATSToASuspect(t *testing.T) {
 	}
 
 	// The two questions after lag that the run-book names.
-	resp, err := http.Get("http://" + broker.MonitorAddr().String() + "/jsz?streams=true&consumers=true")
-	if err != nil {
-		t.Fatal(err)
-	}
-	state, err := io.ReadAll(resp.Body)
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{`"name": "SCANS"`, `"name": "ingest"`, `"num_pending": 0`} {
-		if !strings.Contains(string(state), want) {
-			t.Errorf("no %s in what the monitoring port says of JetStream", want)
-		}
+	status, errs, err := run(t, envOf("ingest"), "ingest", "--status")
+	if err != nil || !strings.Contains(status, "waiting 0\n") {
+		t.Errorf("how far the ingester is: got %s, %v: %s", status, err, errs)
 	}
 	var lag int64
 	err = open(t, "clickhouse://yaosu_analyst:"+env["CLICKHOUSE_ANALYST_PASSWORD"]+"@"+clickhouse+"/yaosu").

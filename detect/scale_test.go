@@ -14,7 +14,7 @@ import (
 // BenchmarkTenMillionScans replicates a town to ten million rows, each copy with
 // shops, persons, boxes and ids of its own, and reports what a row takes on disk
 // and how long a full pass of all rules takes. It is a measurement, run by
-// make bench, not a test of speed.
+// make bench-detect, not a test of speed.
 func BenchmarkTenMillionScans(b *testing.B) {
 	ctx := context.Background()
 	conn := newDatabase(b, "native")

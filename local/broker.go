@@ -24,10 +24,12 @@ type BrokerConfig struct {
 	// Port is on 127.0.0.1; 0 or -1 takes a free one.
 	Port int
 
-	// SyncAlways has the disk confirm every write before it is acknowledged, so that
-	// a power cut loses nothing; publishing gets many times slower. Without it the
-	// files are synced every two minutes: a killed process loses nothing, a machine
-	// without power may lose what was acknowledged since. Default false.
+	// SyncAlways has the disk confirm every message, or every atomic batch, before it
+	// is acknowledged, so that a power cut loses nothing. Messages of one event get
+	// many times slower, batches and messages of many events up to three times:
+	// docs/durability.md has the figures. Without it the files are synced every two
+	// minutes: a killed process loses nothing, a machine without power may lose what
+	// was acknowledged since. Default false.
 	SyncAlways bool
 
 	// MaxPayload is the largest message, in bytes. Default 8 MiB.

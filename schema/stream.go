@@ -2,9 +2,11 @@ package schema
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,7 +31,8 @@ func RejectSubject(region, org string) string { return "reject.v1." + region + "
 
 // EnsureStreams creates the streams that are missing, with replicas copies. A
 // stream that is there keeps its limits, but is refused when it could lose
-// scans: not on file, or dropping old messages when full.
+// scans: not on file, written out later, or dropping old messages when full.
+// SCANS is made to take atomic batches where the server knows them.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for name, subject := range map[string]string{
 		StreamScans:    "scan.v1.>",
@@ -47,6 +50,8 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) er
 				Discard:    jetstream.DiscardNew,
 				Replicas:   max(replicas, 1),
 				Duplicates: 2 * time.Minute,
+				// One sync of the disk can then serve many messages.
+				AllowAtomicPublish: name == StreamScans,
 			})
 		}
 		if err != nil {
@@ -60,7 +65,52 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) er
 			return fmt.Errorf("stream %s is not stored on file, a restart would lose it: make it anew with file storage", name)
 		case config.Discard != jetstream.DiscardNew:
 			return fmt.Errorf("stream %s drops old messages when full: set discard to new", name)
+		case config.PersistMode == jetstream.AsyncPersistMode:
+			return fmt.Errorf("stream %s acknowledges before it writes, a killed server would lose scans: set persist_mode to default", name)
+		}
+		if name == StreamScans && !config.AllowAtomicPublish {
+			if err := allowAtomicPublish(ctx, js, name); err != nil {
+				return fmt.Errorf("have stream %s take atomic batches: %w", name, err)
+			}
 		}
 	}
 	return nil
+}
+
+// allowAtomicPublish switches that one setting on and sends all others back as
+// they came, also those this client does not know. A server that refuses is left
+// alone: publishers then send message by message.
+func allowAtomicPublish(ctx context.Context, js jetstream.JetStream, stream string) error {
+	api := jetstream.DefaultAPIPrefix
+	switch o := js.Options(); {
+	case o.Domain != "":
+		api = "$JS." + o.Domain + ".API."
+	case o.APIPrefix != "":
+		api = strings.TrimSuffix(o.APIPrefix, ".") + "."
+	}
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+	}
+	var info struct {
+		Config map[string]json.RawMessage `json:"config"`
+	}
+	answer, err := js.Conn().RequestWithContext(ctx, api+"STREAM.INFO."+stream, nil)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(answer.Data, &info); err != nil {
+		return err
+	}
+	if len(info.Config) == 0 {
+		return nil // refused
+	}
+	info.Config["allow_atomic"] = json.RawMessage("true")
+	request, err := json.Marshal(info.Config)
+	if err != nil {
+		return err
+	}
+	_, err = js.Conn().RequestWithContext(ctx, api+"STREAM.UPDATE."+stream, request)
+	return err
 }

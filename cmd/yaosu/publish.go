@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
 
+	"yaosu/ingest"
 	"yaosu/schema"
 )
 
@@ -102,10 +103,10 @@ func publishAction(ctx context.Context, cmd *cli.Command) error {
 	done, err := publish(ctx, js, newLog(cmd), read)
 	finish(bar)
 	check.summary()
-	fmt.Fprintf(out, "published %d events in %d messages, acknowledged %d, rejected %d\n", done.events, done.messages, done.acknowledged, check.refused)
+	fmt.Fprintf(out, "published %d events in %d messages, acknowledged %d, rejected %d\n", done.Events, done.Messages, done.Acknowledged, check.refused)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("interrupted: %d of the events sent are not acknowledged; publish the same files again, that doubles nothing", done.events-done.acknowledged)
+		return fmt.Errorf("interrupted: %d of the events sent are not acknowledged; publish the same files again, that doubles nothing", done.Events-done.Acknowledged)
 	case err != nil:
 		return err
 	}
@@ -115,7 +116,7 @@ func publishAction(ctx context.Context, cmd *cli.Command) error {
 	if cmd.Bool("wait") {
 		wait, cancel := context.WithTimeout(ctx, cmd.Duration("wait-timeout"))
 		defer cancel()
-		if err := waitQueryable(wait, js, done.lastSeq, screen); err != nil {
+		if err := waitQueryable(wait, js, done.LastSeq, screen); err != nil {
 			return err
 		}
 		fmt.Fprintln(out, "every acknowledged event can be queried")
@@ -263,27 +264,23 @@ func newBar(screen *os.File, size int64) *progressbar.ProgressBar {
 
 func finish(bar *progressbar.ProgressBar) { _ = bar.Finish() } // only the look of it can fail
 
-// waitQueryable returns when the ingester acknowledged all up to seq, which it
-// does only after the insert that carries it returned.
+// waitQueryable returns when all up to seq is stored.
 func waitQueryable(ctx context.Context, js jetstream.JetStream, seq uint64, screen *os.File) error {
 	tick := time.NewTicker(waitPoll)
 	defer tick.Stop()
 	state := "nobody answered yet how far the ingester is"
 	for {
-		consumer, err := js.Consumer(ctx, schema.StreamScans, ingester)
+		stored, err := ingest.StoredUpTo(ctx, js, "")
 		switch {
-		case err == nil:
-			info := consumer.CachedInfo()
-			floor := info.AckFloor.Stream
-			if floor >= seq || info.NumPending == 0 && info.NumAckPending == 0 && info.Delivered.Stream >= seq {
-				if screen != nil {
-					fmt.Fprint(screen, "\r\033[K")
-				}
-				return nil
+		case err == nil && stored >= seq:
+			if screen != nil {
+				fmt.Fprint(screen, "\r\033[K")
 			}
-			state = fmt.Sprintf("the ingester is %d messages behind", seq-floor)
-		case errors.Is(err, jetstream.ErrConsumerNotFound):
-			state = "no ingester has been started yet"
+			return nil
+		case err == nil && stored == 0:
+			state = "no ingester has stored anything yet"
+		case err == nil:
+			state = fmt.Sprintf("the ingester is %d messages behind", seq-stored)
 		case ctx.Err() == nil:
 			state = err.Error()
 		}
