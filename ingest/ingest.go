@@ -46,7 +46,7 @@ type Config struct {
 	// insert stays one block.
 	MaxRows int
 
-	// MaxBytes of text end a batch, in the same way. Default 32 MiB.
+	// MaxBytes of text end a batch, in the same way. Default 64 MiB.
 	MaxBytes int
 
 	// MaxAge is how long the first message of a batch waits for company while the
@@ -91,7 +91,7 @@ const (
 	defaultWorkers      = 2
 	defaultMaxRows      = 100_000
 	mostMaxRows         = 500_000
-	defaultMaxBytes     = 32 << 20
+	defaultMaxBytes     = 64 << 20
 	defaultMaxAge       = 500 * time.Millisecond
 	defaultKeepBytes    = 4 << 30
 	defaultHousekeeping = time.Minute

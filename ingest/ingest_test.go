@@ -465,6 +465,44 @@ func TestAMessageLargerThanABatchIsCut(t *testing.T) {
 	})
 }
 
+func TestArrowMessages(t *testing.T) {
+	overTransports(t, func(t *testing.T, w *world) {
+		if err := w.conn.Exec(t.Context(), "ALTER TABLE scan_rows ADD CONSTRAINT no_poison CHECK device != 'poison'"); err != nil {
+			t.Fatal(err)
+		}
+		lines := sales(0, 3000)
+		lines[2500] = sale(2500, `"device":"poison"`)
+		events := make([]schema.Scan, len(lines))
+		for i, line := range lines {
+			if why := events[i].DecodeJSON([]byte(line)); why != nil {
+				t.Fatal(why)
+			}
+		}
+		events[77].Region = "33010" // five digits
+		var body bytes.Buffer
+		if err := schema.WriteArrow(&body, events, schema.ArrowOptions{Dictionary: true, BatchRows: 700}); err != nil {
+			t.Fatal(err)
+		}
+		cfg := w.cfg
+		cfg.MaxRows = 400 // the message is cut at twice as many, or a little more
+		w.run(cfg)
+		w.publish(body.String(), schema.HeaderContentType, schema.ContentArrow)
+		w.publish(body.String()) // nobody says what it is
+		w.publish(body.String()[:body.Len()/2], schema.HeaderContentType, schema.ContentArrow)
+		w.publish(strings.Join(lines[:1000], "\n")) // the same events, but for number 77
+		w.acknowledged()
+		w.wantCount(2999, stored)
+		w.wantCount(2999, "(SELECT uniqExact(org, event_id) FROM scans)")
+		w.wantCount(2, "(SELECT count() FROM rejects WHERE code = 'format' AND field = 'region' AND position = 77)")
+		w.wantCount(2, "(SELECT count() FROM rejects WHERE code = 'table' AND position = 2500 AND event_id = 'e002500')")
+		w.wantCount(1, "(SELECT count() FROM rejects WHERE code = 'message' AND seq = 3 AND size = ?)", body.Len()/2)
+		w.wantCount(5, "(SELECT count() FROM rejects)")
+		if got := cfg.Metrics.Snapshot().Inserts; got < 8 {
+			t.Errorf("got %d inserts, want the messages cut", got)
+		}
+	})
+}
+
 func TestACutMessageIsAcknowledgedWithItsLastPart(t *testing.T) {
 	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
 	// The first part is taken and the second is not, as if the engine went away.
@@ -627,6 +665,51 @@ func TestTwoReadersLoseNothing(t *testing.T) {
 	stop()
 	w.acknowledged()
 	w.wantCount(2000, stored)
+}
+
+func TestAStreamMadeAnewIsReadFromItsBeginning(t *testing.T) {
+	for _, workers := range []int{1, 2} {
+		t.Run(fmt.Sprintf("by %d workers", workers), func(t *testing.T) {
+			w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+			cfg := w.cfg
+			cfg.Workers = workers
+			w.run(cfg)
+			for n := range 20 {
+				w.publish(sale(n))
+			}
+			w.acknowledged()
+			if err := w.js.DeleteStream(t.Context(), schema.StreamScans); err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.EnsureStreams(t.Context(), w.js, 1); err != nil {
+				t.Fatal(err)
+			}
+			for n := range 5 {
+				w.publish(sale(100 + n))
+			}
+			w.acknowledged()
+			w.wantCount(25, stored)
+		})
+	}
+}
+
+func TestRunEndsWithItsConnection(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+	cfg := w.cfg
+	cfg.JS = connect(t, w.js.Conn().ConnectedUrl())
+	ended := make(chan error, 1) // so that it can end when the test has given up
+	go func() { ended <- ingest.Run(t.Context(), cfg) }()
+	w.publish(sale(1))
+	w.acknowledged()
+	cfg.JS.Conn().Close()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, nats.ErrConnectionClosed) {
+			t.Errorf("got %v, want %v", err, nats.ErrConnectionClosed)
+		}
+	case <-time.After(patience):
+		t.Errorf("still running %s after its connection was closed", patience)
+	}
 }
 
 func TestWhatAConsumerOfBeforeAcknowledgedIsNotReadAgain(t *testing.T) {

@@ -31,21 +31,86 @@ type events interface {
 // unbounded is a position no message has.
 const unbounded = 1<<31 - 1
 
-// open finds the events of m.
-func open(m message) events {
-	return &jsonEvents{message: m}
+// open finds the events of m. Only one message at a time may be read with decoder.
+func open(m message, decoder *schema.Decoder) events {
+	if !schema.IsArrow(m.data, m.contentType) {
+		return &jsonEvents{message: m, decoder: decoder}
+	}
+	arrow, why := schema.OpenArrow(m.data)
+	if why != nil {
+		return &brokenMessage{message: m, why: *why}
+	}
+	return &arrowEvents{message: m, arrow: arrow, decoder: decoder}
+}
+
+// brokenMessage is refused whole: it is one event.
+type brokenMessage struct {
+	message
+	why schema.Refusal
+}
+
+func (e *brokenMessage) add(b *batch, from, to int) (stopped int, more bool) {
+	if from > 0 {
+		return from, false
+	}
+	if to == 0 || b.bursting() {
+		return 0, true
+	}
+	b.refused = append(b.refused, e.refusal(0, e.why))
+	b.held += len(e.data) + refusedCost
+	return 1, false
+}
+
+func (e *brokenMessage) count() int { return 1 }
+
+func (e *brokenMessage) refusal(_ int, why schema.Refusal) refused {
+	return describe(e.message, 0, e.data, e.contentType, &schema.Scan{}, why)
+}
+
+// arrowEvents are the rows of an Arrow stream. A row has no bytes of its own: one
+// that is refused is written as JSON.
+type arrowEvents struct {
+	message
+	arrow   *schema.ArrowMessage
+	decoder *schema.Decoder
+}
+
+// arrowAtOnce is how many rows are added before the size of a batch is looked at.
+const arrowAtOnce = 4096
+
+func (e *arrowEvents) add(b *batch, from, to int) (stopped int, more bool) {
+	end := min(to, e.arrow.Rows())
+	for from < end {
+		if b.bursting() {
+			return from, true
+		}
+		next := min(end, from+arrowAtOnce)
+		b.unknown += e.arrow.Add(b.block, from, next, e.seq, e.received, func(position int, raw []byte, scan *schema.Scan, why schema.Refusal) {
+			b.refuse(e.message, position, raw, schema.ContentJSON, scan, why)
+		})
+		from = next
+	}
+	return from, from < e.arrow.Rows()
+}
+
+func (e *arrowEvents) count() int { return e.arrow.Rows() }
+
+func (e *arrowEvents) refusal(position int, why schema.Refusal) refused {
+	raw := e.arrow.JSON(position)
+	scan, _ := e.decoder.Decode(raw) // what can be read of it is used
+	return describe(e.message, position, raw, schema.ContentJSON, scan, why)
 }
 
 // jsonEvents are JSON objects, alone, in an array, or one a line. What is neither is
 // one event too, a refused one.
 type jsonEvents struct {
 	message
-	scan schema.Scan // reused by decoding
+	decoder *schema.Decoder
 }
 
 func (e *jsonEvents) add(b *batch, from, to int) (stopped int, more bool) {
 	position := 0
-	for raw, why := range schema.Events(e.data, e.contentType) {
+	for event, why := range e.decoder.Events(e.data, e.contentType) {
 		if position < from {
 			position++
 			continue
@@ -53,15 +118,11 @@ func (e *jsonEvents) add(b *batch, from, to int) (stopped int, more bool) {
 		if position >= to || b.bursting() {
 			return position, true
 		}
-		e.scan = schema.Scan{}
-		if why == nil {
-			why = e.scan.DecodeJSON(raw)
-		}
 		if why != nil {
-			b.refuse(e.message, position, raw, "", &e.scan, *why)
+			b.refuse(e.message, position, event.Raw, "", event.Scan, *why)
 		} else {
-			b.unknown += e.scan.Unknown
-			b.block.Add(&e.scan, e.seq, e.received)
+			b.unknown += event.Scan.Unknown
+			b.block.Add(event.Scan, e.seq, e.received)
 		}
 		position++
 	}
@@ -78,10 +139,9 @@ func (e *jsonEvents) count() int {
 
 func (e *jsonEvents) refusal(position int, why schema.Refusal) refused {
 	n := 0
-	for raw := range schema.Events(e.data, e.contentType) {
+	for event := range e.decoder.Events(e.data, e.contentType) {
 		if n == position {
-			_ = e.scan.DecodeJSON(raw) // what can be read of it is used
-			return describe(e.message, position, raw, "", &e.scan, why)
+			return describe(e.message, position, event.Raw, "", event.Scan, why)
 		}
 		n++
 	}

@@ -33,7 +33,8 @@ var errSkipped = errors.New("a message was lost on the way")
 // batches in another.
 type worker struct {
 	*ingester
-	next claimant
+	next    claimant
+	decoder schema.Decoder // of read
 
 	// current is filled by read, which owns it; made with the first stretch. Of the
 	// two batches the other one is with store or in spare.
@@ -47,9 +48,11 @@ func (in *ingester) newWorker(next claimant) *worker {
 }
 
 func (w *worker) run(ctx, work context.Context) error {
+	work, stop := context.WithCancel(work)
 	stored := make(chan struct{})
 	go func() {
 		defer close(stored)
+		defer stop() // nobody waits for what will not be stored
 		w.store(work)
 	}()
 	err := w.read(ctx, work)
@@ -180,9 +183,35 @@ func (f *filling) readOn(ctx context.Context) error {
 		// A message larger than fetchBytes ends a fetch early and without an error;
 		// asked for alone and without that limit it comes.
 		most = fetchMessages
-		if f.next == before && time.Since(begun) < fetchTime/2 {
+		switch {
+		case f.next != before:
+		case time.Since(begun) < fetchTime/2:
 			most = 1
+		case f.current.empty():
+			// Who waits writes nothing, and so would not learn that the ledger was lost or
+			// the stream made anew.
+			if err := f.stillOurs(ctx); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// stillOurs gives the stretch up when it is another's by now.
+func (f *filling) stillOurs(ctx context.Context) error {
+	l, err := f.book.read(ctx)
+	if err != nil {
+		return err
+	}
+	info, err := f.info(ctx)
+	if err != nil {
+		return err
+	}
+	if l == nil || l.misfits(info) {
+		f.lose(errLost)
+	} else if _, err := l.own(f.stretch); err != nil {
+		f.lose(errLost)
 	}
 	return nil
 }
@@ -329,7 +358,7 @@ func (f *filling) take(m message) error {
 			return err
 		}
 	}
-	events := open(m)
+	events := open(m, &f.decoder)
 	for {
 		if f.current.empty() {
 			f.begin()

@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"yaosu/schema"
 )
 
@@ -32,7 +34,7 @@ func (w *worker) store(work context.Context) {
 			w.Metrics.lost.Add(1)
 			b.lose(errLost)
 		case err != nil:
-			return // work has ended; read sees that too
+			return // work has ended, or the connection
 		}
 		w.reset(b)
 		w.spare <- b
@@ -144,7 +146,7 @@ func (in *ingester) persist(ctx context.Context, what string, try func(context.C
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil || errors.Is(err, errLost) {
+		if ctx.Err() != nil || errors.Is(err, errLost) || errors.Is(err, nats.ErrConnectionClosed) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		in.Metrics.retries.Add(1)
@@ -183,6 +185,7 @@ func (in *ingester) sift(ctx context.Context, b *batch, token string) error {
 // counted from the first of the batch.
 type sieve struct {
 	*ingester
+	decoder schema.Decoder
 	spans   []span
 	events  int
 	token   string
@@ -241,7 +244,7 @@ const siftMessages = 16
 
 // add takes what the batch had of m.
 func (s *sieve) add(m message, from, until place) {
-	one := span{message: m, list: open(m), first: s.events}
+	one := span{message: m, list: open(m, &s.decoder), first: s.events}
 	one.to = one.list.count()
 	if m.seq == from.Seq {
 		one.from = from.Position

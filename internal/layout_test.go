@@ -40,11 +40,12 @@ var mayImport = map[string][]string{
 	"internal":            {},
 	"internal/enginetest": {"local", "schema"},
 	"internal/plain":      {"schema"},
+	"internal/proc":       {"ingest", "local", "schema"},
 }
 
 // testsMayImport is what every test may use: helpers, a made-up town, and the
 // engines a test must be able to stop and start.
-var testsMayImport = []string{"internal/enginetest", "internal/plain", "loadtest", "local"}
+var testsMayImport = []string{"internal/enginetest", "internal/plain", "internal/proc", "loadtest", "local"}
 
 // partOf is the first word of a path in the module; under internal, the first two.
 func partOf(dir string) string {

@@ -51,7 +51,7 @@ CREATE TABLE scan_rows
 ENGINE = ReplacingMergeTree(promptness)
 PRIMARY KEY code
 ORDER BY (code, code_text, org, event_id, digest)
-SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
+SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_level_for_wide_part = 1
 COMMENT '扫码明细存储表,请查询视图 scans · storage of scans; query the view scans';
 
 CREATE TABLE voids

@@ -297,49 +297,91 @@ func (c *Code) number(s *Scan) uint64 {
 // field of the contract, defaults filled in, codes in no order, person hidden.
 // The digest of it is stored, so it must not give a number away by trial.
 func (s *Scan) appendContent(b []byte) []byte {
-	text := func(v string) {
-		b = append(b, v...)
-		b = append(b, 0)
+	b = contentText(b, string(s.Kind))
+	from := len(b)
+	b = contentTime(b, s.Time.UnixNano())
+	if s.Sent.Equal(s.Time) {
+		b = append(b, b[from:]...) // mostly so
+	} else {
+		b = contentTime(b, s.Sent.UnixNano())
 	}
-	number := func(v int64, known bool) {
-		if known {
-			b = strconv.AppendInt(b, v, 10)
-		}
-		b = append(b, 0)
-	}
-	date := func(t time.Time) { number(t.Unix(), !t.IsZero()) }
-	text(string(s.Kind))
-	number(s.Time.UnixNano(), true)
-	number(s.Sent.UnixNano(), true)
-	text(s.Region)
+	b = contentText(b, s.Region)
 	codes := s.Codes
 	if !slices.IsSorted(codes) {
 		codes = slices.Sorted(slices.Values(codes))
 	}
 	for _, code := range codes {
-		text(code)
+		b = contentText(b, code)
 	}
 	b = append(b, 1)
-	for _, v := range [...]string{
-		s.Device, s.Drug, s.Lot, s.Pay, s.Settlement, s.Visit, s.Person, s.PersonRegion, s.Credential, s.Setting,
-		s.Doctor, s.DoctorID, s.Pharmacist, s.PharmacistID, s.Operator, s.Rx, s.Doc, s.BatchNo, s.Supplier, s.Reverses,
-	} {
-		text(v)
-	}
-	date(s.Made)
-	date(s.Expires)
+	b = contentText(b, s.Device)
+	b = contentText(b, s.Drug)
+	b = contentText(b, s.Lot)
+	b = contentText(b, s.Pay)
+	b = contentText(b, s.Settlement)
+	b = contentText(b, s.Visit)
+	b = contentText(b, s.Person)
+	b = contentText(b, s.PersonRegion)
+	b = contentText(b, s.Credential)
+	b = contentText(b, s.Setting)
+	b = contentText(b, s.Doctor)
+	b = contentText(b, s.DoctorID)
+	b = contentText(b, s.Pharmacist)
+	b = contentText(b, s.PharmacistID)
+	b = contentText(b, s.Operator)
+	b = contentText(b, s.Rx)
+	b = contentText(b, s.Doc)
+	b = contentText(b, s.BatchNo)
+	b = contentText(b, s.Supplier)
+	b = contentText(b, s.Reverses)
+	b = contentInt(b, s.Made.Unix(), !s.Made.IsZero())
+	b = contentInt(b, s.Expires.Unix(), !s.Expires.IsZero())
 	if s.Split {
 		b = append(b, 1)
 	}
-	for _, n := range []Number{s.Quantity, s.Price, s.Days, s.FundPay} {
-		number(n.Micro, n.Known)
-	}
+	b = contentNumber(b, s.Quantity)
+	b = contentNumber(b, s.Price)
+	b = contentNumber(b, s.Days)
+	b = contentNumber(b, s.FundPay)
 	if s.Kind == Void {
 		for _, kind := range slices.Sorted(slices.Values(s.VoidKinds)) {
-			text(string(kind))
+			b = contentText(b, string(kind))
 		}
 	}
 	return b
+}
+
+// contentText and those below write one part of a content and what ends it.
+func contentText(b []byte, v string) []byte {
+	if v != "" {
+		b = append(b, v...)
+	}
+	return append(b, 0)
+}
+
+func contentInt(b []byte, v int64, known bool) []byte {
+	if known {
+		b = strconv.AppendInt(b, v, 10)
+	}
+	return append(b, 0)
+}
+
+// Most times are whole seconds and many numbers whole: digits cost more to work
+// out than to copy.
+func contentTime(b []byte, nanos int64) []byte {
+	const second, zeros = 1e9, "000000000\x00"
+	if nanos%second == 0 && nanos != 0 {
+		return append(strconv.AppendInt(b, nanos/second, 10), zeros...)
+	}
+	return contentInt(b, nanos, true)
+}
+
+func contentNumber(b []byte, n Number) []byte {
+	const one, zeros = 1e6, "000000\x00"
+	if n.Known && n.Micro%one == 0 && n.Micro != 0 {
+		return append(strconv.AppendInt(b, n.Micro/one, 10), zeros...)
+	}
+	return contentInt(b, n.Micro, n.Known)
 }
 
 func tableTime(t time.Time) time.Time { return between(tableStart, t, tableTimeEnd) }

@@ -39,6 +39,7 @@ func verbs() []*cli.Command {
 		rejectsCommand(),
 		referenceCommand(),
 		schemaCommand(),
+		loadtestCommand(),
 	}
 }
 

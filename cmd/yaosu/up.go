@@ -44,7 +44,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "nats-port", Usage: "`PORT` of NATS on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.IntFlag{Name: "clickhouse-port", Usage: "`PORT` of ClickHouse's native protocol on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.IntFlag{Name: "clickhouse-http-port", Usage: "`PORT` of ClickHouse's HTTP interface on 127.0.0.1 (default: the one of before or a free one)"},
-			&cli.StringFlag{Name: "nats-sync", Usage: "when the disk must confirm what NATS acknowledges: `WHEN` is always (before it does; a power cut loses nothing) or interval (every 2 minutes; faster for single events, hardly for many a message)", Value: "interval", Validator: oneOf("interval", "always")},
+			&cli.StringFlag{Name: "nats-sync", Usage: "when the disk must confirm what NATS acknowledges: `WHEN` is always (before it does; a power cut loses nothing) or interval (every 2 minutes; faster, most of all for messages of one event)", Value: "interval", Validator: oneOf("interval", "always")},
 			&cli.DurationFlag{Name: "detect-every", Usage: "how often (`TIME`) the detectors look whether anything came in", Value: 10 * time.Second},
 		}, ingestFlags()...),
 		Action: up,

@@ -31,6 +31,7 @@ var counties = [...]county{
 // shop is an institution of any type.
 type shop struct {
 	id, region, kind string
+	mark             string // of the town's copy
 	county           int
 	lat, lon         string // empty for some: the county's centre has to do
 	events           int
@@ -41,7 +42,7 @@ type shop struct {
 func (s *shop) number(e schema.Scan) schema.Scan {
 	e.Org, e.Region = s.id, s.region
 	s.events++
-	e.EventID = fmt.Sprintf("E%07d", s.events)
+	e.EventID = fmt.Sprintf("E%s%07d", s.mark, s.events)
 	return e
 }
 
@@ -49,7 +50,7 @@ func (s *shop) number(e schema.Scan) schema.Scan {
 // orgs use the same ones.
 func (s *shop) settlement() string {
 	s.settlements++
-	return fmt.Sprintf("S%07d", s.settlements)
+	return fmt.Sprintf("S%s%07d", s.mark, s.settlements)
 }
 
 func (s *shop) setting() string {
@@ -96,7 +97,10 @@ func (l *life) found() {
 	for c, place := range counties[:l.size.Counties] {
 		kinds := []string{"hospital", "clinic", "clinic", "village", "village", "pharmacy", "pharmacy", "pharmacy", "pharmacy"}
 		for n, kind := range kinds {
-			s := &shop{id: fmt.Sprintf("%s%s%03d", strings.ToUpper(kind[:1]), place.region, n+1), region: place.region, kind: kind, county: c}
+			s := &shop{id: fmt.Sprintf("%s%s%03d", strings.ToUpper(kind[:1]), place.region, n+1), mark: l.mark, region: place.region, kind: kind, county: c}
+			if l.mark != "" {
+				s.id += "-T" + l.mark
+			}
 			if n%4 != 3 {
 				s.lat = degrees(place.lat + (l.Float64()-0.5)/10)
 				s.lon = degrees(place.lon + (l.Float64()-0.5)/10)
@@ -124,7 +128,7 @@ func (l *life) found() {
 	for c := range l.size.Counties {
 		for n := range l.size.Persons {
 			p := l.newcomer(c)
-			p.household = fmt.Sprintf("HH%d-%d", c, n/3)
+			p.household = fmt.Sprintf("HH%s%d-%d", l.mark, c, n/3)
 			l.persons = append(l.persons, p)
 		}
 	}
@@ -134,7 +138,7 @@ func (l *life) found() {
 func (l *life) newcomer(county int) person {
 	l.serials++
 	return person{
-		id:       fmt.Sprintf("%s%010d", counties[county].region, 1_000_000_000+l.serials*104729),
+		id:       fmt.Sprintf("%s%s%010d", counties[county].region, l.mark, 1_000_000_000+l.serials*104729),
 		county:   county,
 		pharmacy: l.shop(county, "pharmacy"),
 		doctor:   l.shop(county, "hospital", "clinic", "village"),
@@ -162,16 +166,25 @@ func (l *life) box(d *drug) item {
 	i := item{drug: d}
 	switch d.form {
 	case imported:
-		i.serial = fmt.Sprintf("%c%cK%06d", 'A'+l.IntN(20), 'A'+l.IntN(20), l.serials)
+		i.serial = fmt.Sprintf("%c%cK%s%06d", 'A'+l.IntN(20), 'A'+l.IntN(20), l.mark, l.serials)
 		i.key = "01" + d.product + "21" + i.serial
 	case house:
-		i.serial = fmt.Sprintf("YB-2026-%04d-%06d", l.IntN(10000), l.serials)
+		i.serial = fmt.Sprintf("YB-2026-%04d-%s%06d", l.IntN(10000), l.mark, l.serials)
 		i.key = d.id + " " + i.serial
 	default:
-		i.serial = fmt.Sprintf("%05d%08d", l.IntN(100000), l.serials)
+		i.serial = l.serial(l.IntN(100000))
 		i.key = d.product + i.serial
 	}
 	return i
+}
+
+// serial is the last 13 digits of a national code: chance, and a number that no
+// other pack of the town has.
+func (l *life) serial(chance int) string {
+	if l.mark == "" {
+		return fmt.Sprintf("%05d%08d", chance, l.serials)
+	}
+	return fmt.Sprintf("%03d%s%05d", chance%1000, l.mark, l.serials)
 }
 
 // scan is what a scanner reads off the pack, not the same every time.
@@ -282,7 +295,7 @@ func (l *life) reference() Reference {
 		"packs":     append([][]string{{"parent", "child"}}, l.packs...),
 	}
 	for _, s := range l.shops {
-		r["orgs"] = append(r["orgs"], []string{s.id, counties[s.county].name + s.id[len(s.id)-3:], s.region, s.kind, "1", s.lat, s.lon, "active", "2024-01-01", ""})
+		r["orgs"] = append(r["orgs"], []string{s.id, counties[s.county].name + s.id[7:], s.region, s.kind, "1", s.lat, s.lon, "active", "2024-01-01", ""})
 	}
 	for _, d := range l.drugs {
 		if d.product != "" {

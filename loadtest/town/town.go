@@ -44,13 +44,23 @@ func Tiny() Size {
 }
 
 // Make makes up the town of a seed.
-func Make(seed uint64, size Size) Town {
+func Make(seed uint64, size Size) Town { return Copy(seed, size, "") }
+
+// Mark is the length of what tells copies of a town apart.
+const Mark = 5
+
+// Copy is Make with a mark of Mark digits worked into the name of every shop,
+// person, household, box, settlement and event, always in the same places: what
+// two copies with different marks share is counties, drugs and days. A town to
+// be copied must not be larger than Usual.
+func Copy(seed uint64, size Size, mark string) Town {
 	size.Counties = min(max(size.Counties, 2), len(counties))
 	size.Persons = max(size.Persons, 40)
 	size.Days = max(size.Days, 70)
 	l := &life{
 		Rand:    rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
 		size:    size,
+		mark:    mark,
 		planted: map[string]map[string]bool{},
 	}
 	l.found()
@@ -111,6 +121,7 @@ func writeCSV(path string, rows [][]string) error {
 type life struct {
 	*rand.Rand
 	size     Size
+	mark     string // of the copy, empty for the town itself
 	shops    []*shop
 	drugs    []*drug
 	persons  []person

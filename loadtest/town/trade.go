@@ -372,7 +372,7 @@ func (l *life) fromCarton() {
 	t := l.sometime(0, l.size.Days-20)
 	d := l.of(national)
 	l.serials++
-	parent := fmt.Sprintf("8999%03d%013d", l.IntN(1000), l.serials)
+	parent := fmt.Sprintf("8999%03d%s", l.IntN(1000), l.serial(0))
 	l.emit(s, schema.Scan{Kind: schema.Purchase, Time: t, Codes: []string{parent}, Drug: d.id, Lot: "L1", Expires: expires, Quantity: schema.Whole(10), Price: l.price(d, 70), Supplier: "某医药公司"})
 	for n := range 10 {
 		b := l.box(d)
