@@ -26,7 +26,7 @@ type batch struct {
 
 	names    *xxhash.Digest // of the sequences and times of all messages
 	messages int            // that end in this batch
-	received time.Time      // when the stream took the last one
+	newest   mark           // the last one
 	unknown  int            // fields that are not in the contract
 	refused  []refused      // events that are no scans
 	held     int            // bytes of refused, and what keeping them costs
@@ -85,7 +85,7 @@ func (b *batch) take(m message, events events, from, to int) (stopped int, more 
 	binary.LittleEndian.PutUint64(name[:8], m.seq)
 	binary.LittleEndian.PutUint64(name[8:], uint64(m.received.UnixNano()))
 	_, _ = b.names.Write(name[:]) // a hash takes everything
-	b.received = m.received
+	b.newest = mark{Seq: m.seq, Time: m.received.UnixNano()}
 	stopped, more = events.add(b, from, to)
 	if !more {
 		b.messages++

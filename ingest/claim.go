@@ -13,12 +13,8 @@ import (
 )
 
 const (
-	// stretchBytes is about how much of SCANS is claimed at a time: enough for some
-	// full batches, and little enough that several ingesters share a backlog evenly.
-	stretchBytes = 128 << 20
-
 	// Bounds of a stretch in messages, as what comes may differ from what is there.
-	leastStretch = 16
+	leastStretch = 4
 	mostStretch  = 1 << 20
 
 	// idleTime is how often somebody without a stretch looks for one.
@@ -37,18 +33,17 @@ func (in *ingester) claim(ctx context.Context) (*stretch, error) {
 	}
 	owner := in.newOwner()
 	var mine *stretch
-	err = in.book.change(ctx, func(l *ledger) (*ledger, error) {
+	err = in.book.change(ctx, func(l *ledger) (_ *ledger, err error) {
 		mine = nil
-		if l != nil && l.misfits(info) {
+		if l == nil || l.misfits(info) {
 			// The stream may have grown, and been stored, since we asked.
 			if info, err = in.info(ctx); err != nil {
 				return nil, err
 			}
-		}
-		if l == nil || l.misfits(info) {
-			var err error
-			if l, err = in.begin(ctx, l, info); err != nil {
-				return nil, err
+			if l == nil || l.misfits(info) {
+				if l, err = in.begin(ctx, l, info); err != nil {
+					return nil, err
+				}
 			}
 		}
 		for _, s := range l.Open {
@@ -62,7 +57,7 @@ func (in *ingester) claim(ctx context.Context) (*stretch, error) {
 		}
 		n := uint64(mostStretch)
 		if s := info.State; s.Msgs > 0 {
-			n = min(max(stretchBytes/max(1, s.Bytes/s.Msgs), leastStretch), mostStretch)
+			n = min(max(in.StretchBytes/max(1, s.Bytes/s.Msgs), leastStretch), mostStretch)
 		}
 		mine = &stretch{From: l.Next, To: l.Next + n - 1, Owner: owner, At: place{Seq: l.Next}}
 		l.Open = append(l.Open, mine)
@@ -82,7 +77,7 @@ func (in *ingester) adopt(ctx context.Context) (*stretch, error) {
 		if in.ours(orphan.Owner) || !in.presence.dead(ctx, orphan.Owner) {
 			continue
 		}
-		info, err := in.info(ctx)
+		info, err := in.fit(ctx, l)
 		if err != nil {
 			return nil, err
 		}
@@ -138,18 +133,72 @@ func (in *ingester) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 }
 
 // misfits tells whether l is about another stream, or the same one before it was
-// put back from an older copy: then new messages get sequences that were stored
-// before.
+// put back from an older copy and ends before what was stored: then new messages
+// get sequences that were stored before.
 func (l *ledger) misfits(info *jetstream.StreamInfo) bool {
-	return l.Stream != streamName(info) || l.storedUpTo() > info.State.LastSeq
+	if l.Stream != streamName(info) {
+		return true
+	}
+	end := info.State.LastSeq + 1
+	for _, s := range l.Open {
+		if s.At.Seq > end {
+			return true
+		}
+	}
+	return l.storedUpTo() >= end || l.Newest.Seq >= end
+}
+
+// fit sees to it that the ledger is about the stream as it is, and returns what
+// the stream says of itself. l is the ledger as it was read before. One that is not
+// about it is begun anew, and whoever had a stretch has lost it.
+func (in *ingester) fit(ctx context.Context, l *ledger) (*jetstream.StreamInfo, error) {
+	info, err := in.info(ctx)
+	if err != nil || l == nil {
+		return info, err
+	}
+	stale := l.misfits(info)
+	if !stale {
+		if stale, err = in.replaced(ctx, l.Newest); err != nil {
+			return nil, err
+		}
+	}
+	if !stale {
+		return info, nil
+	}
+	return info, in.book.change(ctx, func(now *ledger) (*ledger, error) {
+		if now == nil || now.Stream != l.Stream || now.Newest != l.Newest {
+			return nil, nil // others have seen to it
+		}
+		return in.begin(ctx, now, info)
+	})
+}
+
+// replaced tells whether the stream has another message in the place of one that
+// was stored, as when it was put back from an older copy and has grown again.
+func (in *ingester) replaced(ctx context.Context, newest mark) (bool, error) {
+	if newest.Seq == 0 {
+		return false, nil
+	}
+	stream, err := in.JS.Stream(ctx, schema.StreamScans)
+	if err != nil {
+		return false, fmt.Errorf("open stream %s: %w", schema.StreamScans, err)
+	}
+	msg, err := stream.GetMsg(ctx, newest.Seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil // it was trimmed
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at message %d of %s: %w", newest.Seq, schema.StreamScans, err)
+	}
+	return msg.Time.UnixNano() != newest.Time, nil
 }
 
 // begin makes the first ledger of a stream.
 func (in *ingester) begin(ctx context.Context, before *ledger, info *jetstream.StreamInfo) (*ledger, error) {
 	l := &ledger{Stream: streamName(info), Next: max(1, info.State.FirstSeq)}
 	if before != nil && before.Stream == l.Stream {
-		l.Next = info.State.LastSeq + 1
-		in.Log.Error("the stream ends before what was stored from it; reading on from its end", "stored", before.storedUpTo(), "end", info.State.LastSeq)
+		// Which messages are new nobody knows. To store the others again changes nothing.
+		in.Log.Error("the stream is an older copy of what was stored from it; reading all of it again", "stored", before.storedUpTo(), "end", info.State.LastSeq)
 		return l, nil
 	}
 	// Before there was a ledger a consumer knew how far the table is complete.

@@ -81,7 +81,7 @@ func (in *ingester) trim(ctx context.Context) error {
 		return nil // it is not of this stream; the next time it will be
 	}
 	in.Metrics.latest(state.LastSeq)
-	in.Metrics.progress(l, time.Time{})
+	in.Metrics.progress(l, 0)
 	if state.Bytes <= in.KeepBytes || state.Msgs == 0 {
 		return nil
 	}

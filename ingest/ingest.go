@@ -41,6 +41,11 @@ type Config struct {
 	// each holding up to two batches. Default 2.
 	Workers int
 
+	// StretchBytes is about how much of SCANS is claimed at a time: enough for some
+	// full batches, and little enough that several ingesters share a backlog evenly.
+	// Default 64 MiB.
+	StretchBytes uint64
+
 	// MaxRows of scan_rows end a batch; the message that exceeds it is still in it,
 	// but is cut at twice as many. Default 100 000, at most 500 000, so that an
 	// insert stays one block.
@@ -89,6 +94,7 @@ const (
 const (
 	defaultLedger       = "INGEST"
 	defaultWorkers      = 2
+	defaultStretchBytes = 64 << 20
 	defaultMaxRows      = 100_000
 	mostMaxRows         = 500_000
 	defaultMaxBytes     = 64 << 20
@@ -139,6 +145,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	orDefault(&cfg.Ledger, defaultLedger)
 	orDefault(&cfg.Workers, defaultWorkers)
+	orDefault(&cfg.StretchBytes, defaultStretchBytes)
 	orDefault(&cfg.MaxRows, defaultMaxRows)
 	orDefault(&cfg.MaxBytes, defaultMaxBytes)
 	orDefault(&cfg.MaxAge, defaultMaxAge)
@@ -193,7 +200,10 @@ func (in *ingester) prepare(ctx, work context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l != nil && !l.misfits(info) {
+	if _, err := in.fit(ctx, l); err != nil {
+		return err
+	}
+	if l != nil {
 		// The ledger went on from where the consumer of before stood.
 		_ = in.JS.DeleteConsumer(ctx, schema.StreamScans, legacyConsumer)
 	}

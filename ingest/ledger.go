@@ -28,6 +28,16 @@ type ledger struct {
 	Stream string     `json:"stream"` // whose sequences these are; see streamName
 	Next   uint64     `json:"next"`   // the first sequence that is in no stretch yet
 	Open   []*stretch `json:"open"`   // not stored to their end
+
+	// Newest is the newest message that is stored. When the stream has another one
+	// there, it was put back from an older copy.
+	Newest mark `json:"newest"`
+}
+
+// mark tells a message from another one of the same sequence.
+type mark struct {
+	Seq  uint64 `json:"seq"`
+	Time int64  `json:"time"` // when the stream took it, nanoseconds since 1970
 }
 
 // stretch is a part of SCANS, read and stored by one ingester. It may end beyond
@@ -252,14 +262,17 @@ func (b *book) open(ctx context.Context, s stretch, until place) (stream string,
 	return stream, err
 }
 
-// close writes down that all of s before at is stored.
-func (b *book) close(ctx context.Context, s stretch, at place) error {
+// close writes down that all of s before at is stored, newest being the last of it.
+func (b *book) close(ctx context.Context, s stretch, at place, newest mark) error {
 	return b.change(ctx, func(l *ledger) (*ledger, error) {
 		mine, err := l.own(s)
 		if err != nil || mine.At == at && mine.Until == nil {
 			return nil, err
 		}
 		mine.At, mine.Until = at, nil
+		if newest.Seq > l.Newest.Seq {
+			l.Newest = newest
+		}
 		if at.Seq > mine.To {
 			l.drop(s.From)
 		}

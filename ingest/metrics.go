@@ -73,15 +73,16 @@ func raise(to *atomic.Uint64, value uint64) {
 	}
 }
 
-// progress notes what the ledger says, and the time of a message that is stored.
-func (m *Metrics) progress(l *ledger, received time.Time) {
+// progress notes what the ledger says, and when the stream took a message that is
+// stored, nanoseconds since 1970.
+func (m *Metrics) progress(l *ledger, received int64) {
 	if l != nil {
 		m.stored.Store(l.storedUpTo())
 		m.waiting.Store(l.waiting(m.end.Load()))
 	}
-	for nanos := received.UnixNano(); !received.IsZero(); {
+	for {
 		now := m.received.Load()
-		if nanos <= now || m.received.CompareAndSwap(now, nanos) {
+		if received <= now || m.received.CompareAndSwap(now, received) {
 			return
 		}
 	}

@@ -117,9 +117,9 @@ func (w *worker) follow(ctx, work context.Context, s *stretch) error {
 	<-due.C
 	f := &filling{worker: w, work: work, stretch: *s, next: s.At, until: s.Until, lose: lose, due: due}
 	delay := firstDelay
-	for held.Err() == nil && f.next.Seq <= s.To {
+	for again := false; held.Err() == nil && f.next.Seq <= s.To; again = true {
 		before := f.next
-		err := f.readOn(held)
+		err := f.readOn(held, again)
 		switch {
 		case err == nil:
 			continue // its end, or that of held
@@ -166,8 +166,15 @@ type filling struct {
 	handed  place       // where the batch handed over last ends
 }
 
-// readOn takes messages from f.next on to the stretch's end.
-func (f *filling) readOn(ctx context.Context) error {
+// readOn takes messages from f.next on to the stretch's end, again or for the first
+// time.
+func (f *filling) readOn(ctx context.Context, again bool) error {
+	if again {
+		// A server that came back may have brought an older copy of the stream.
+		if err := f.stillOurs(ctx); err != nil {
+			return err
+		}
+	}
 	line, err := f.openLine(ctx, f.next.Seq)
 	if err != nil {
 		return err
@@ -198,19 +205,19 @@ func (f *filling) readOn(ctx context.Context) error {
 	return nil
 }
 
-// stillOurs gives the stretch up when it is another's by now.
+// stillOurs gives the stretch up when it is another's by now, or nobody's.
 func (f *filling) stillOurs(ctx context.Context) error {
 	l, err := f.book.read(ctx)
 	if err != nil {
 		return err
 	}
-	info, err := f.info(ctx)
-	if err != nil {
+	if _, err := f.fit(ctx, l); err != nil {
 		return err
 	}
-	if l == nil || l.misfits(info) {
-		f.lose(errLost)
-	} else if _, err := l.own(f.stretch); err != nil {
+	if l, err = f.book.read(ctx); err != nil {
+		return err
+	}
+	if _, err := l.own(f.stretch); err != nil {
 		f.lose(errLost)
 	}
 	return nil

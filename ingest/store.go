@@ -51,7 +51,7 @@ func (w *worker) storeBatch(ctx context.Context, b *batch) error {
 	}
 	w.Step("before " + stepClose)
 	err := w.persist(ctx, "write down what is stored", func(ctx context.Context) error {
-		return w.book.close(ctx, b.stretch, b.until)
+		return w.book.close(ctx, b.stretch, b.until, b.newest)
 	})
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (w *worker) storeBatch(ctx context.Context, b *batch) error {
 	m.messages.Add(uint64(b.messages))
 	m.rejected.Add(uint64(len(b.refused)))
 	m.unknown.Add(uint64(b.unknown))
-	m.progress(w.book.last(), b.received)
+	m.progress(w.book.last(), b.newest.Time)
 	return nil
 }
 

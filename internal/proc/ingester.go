@@ -29,6 +29,7 @@ type IngesterConfig struct {
 
 	Ledger       string
 	Workers      int
+	StretchBytes uint64
 	MaxRows      int
 	MaxBytes     int
 	MaxAge       time.Duration
@@ -136,6 +137,7 @@ func ingesterChild(ctx context.Context, config []byte) error {
 		Metrics:      metrics,
 		Ledger:       cfg.Ledger,
 		Workers:      cfg.Workers,
+		StretchBytes: cfg.StretchBytes,
 		MaxRows:      cfg.MaxRows,
 		MaxBytes:     cfg.MaxBytes,
 		MaxAge:       cfg.MaxAge,
