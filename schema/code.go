@@ -74,6 +74,9 @@ func NewClassifier(placeholders []string) *Classifier {
 // Every string gets a scheme. A plain cn20 code costs no allocation: its Key
 // and Product are parts of raw.
 func (c *Classifier) Classify(raw, drug string) Code {
+	if len(raw) == 20 && raw[0] == '8' && digitsOnly(raw) && !c.placeholder(raw) {
+		return Code{Raw: raw, Scheme: SchemeCN20, Key: raw, Product: raw[:7]} // nearly all are that
+	}
 	code := Code{Raw: raw, Scheme: SchemeInvalid}
 	s := trim(raw)
 	if len(s) != len(raw) {

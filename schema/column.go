@@ -42,15 +42,28 @@ type words struct {
 	numbers map[string]uint32
 	list    []string // by number
 	keys    []uint32
-	last    uint32 // number of the word looked up last: neighbours are often equal
-	dict    texts  // list, as it goes over the wire
-	narrow  []byte // keys, as they go over the wire
+	near    [nearWords]uint32 // numbers of words looked up before, by slot; quicker than the map
+	dict    texts             // list, as it goes over the wire
+	narrow  []byte            // keys, as they go over the wire
+}
+
+const nearWords = 256
+
+// slot is where the number of a word may be found again.
+func slot(v string) int {
+	n := len(v)
+	if n < 4 {
+		return n
+	}
+	h := uint32(n) + uint32(v[n-1])*31 + uint32(v[n-2])*67 + uint32(v[n-4])*137 + uint32(v[n/2])*17
+	return int(h % nearWords)
 }
 
 // number is the number of v in the dictionary, which gets it if need be.
 func (c *words) number(v string) uint32 {
-	if int(c.last) < len(c.list) && c.list[c.last] == v {
-		return c.last
+	at := slot(v)
+	if n := c.near[at]; int(n) < len(c.list) && c.list[n] == v {
+		return n
 	}
 	n, known := c.numbers[v]
 	if !known {
@@ -63,7 +76,7 @@ func (c *words) number(v string) uint32 {
 		c.list = append(c.list, v)
 		c.dict.add(v)
 	}
-	c.last = n
+	c.near[at] = n
 	return n
 }
 
@@ -82,7 +95,7 @@ func (c *words) Rows() int              { return len(c.keys) }
 func (c *words) Reset() {
 	clear(c.numbers)
 	clear(c.list)
-	c.list, c.keys, c.last = c.list[:0], c.keys[:0], 0
+	c.list, c.keys = c.list[:0], c.keys[:0]
 	c.dict.Reset()
 }
 

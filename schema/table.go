@@ -44,6 +44,7 @@ const promptnessBase = 1 << 40
 type People struct {
 	hider *hider
 	known map[string]*person // by number; bounded
+	last  *person            // found last: the lines of one receipt are neighbours
 }
 
 // person is somebody People knows.
@@ -65,7 +66,11 @@ func NewPeople(key *PersonKey) *People {
 
 // find returns the person of a number, which it copies.
 func (p *People) find(number string) *person {
+	if p.last != nil && p.last.number == number {
+		return p.last
+	}
 	if one, ok := p.known[number]; ok {
+		p.last = one
 		return one
 	}
 	if len(p.known) >= knownPersons {
@@ -73,7 +78,7 @@ func (p *People) find(number string) *person {
 	}
 	number = strings.Clone(number) // the caller's is part of a message
 	one := &person{pseudonym: p.hider.pseudonym(number), number: number}
-	p.known[number] = one
+	p.known[number], p.last = one, one
 	return one
 }
 

@@ -86,19 +86,21 @@ func runIngest(ctx context.Context, cmd *cli.Command) error {
 	}
 	cfg := ingestConfig(cmd)
 	cfg.JS, cfg.Conn, cfg.Key = js, conn, key
-	limitMemory()
+	limitMemory(ingesterMemory)
 	return ingest.Run(ctx, cfg)
 }
 
-// ingesterMemory is what the garbage collector keeps an ingester below, where its
-// batches allow it.
-const ingesterMemory = 400 << 20
+// What the garbage collector keeps a process below, as far as what is in use
+// allows: garbage would else add up to as much as the batches.
+const (
+	ingesterMemory = 400 << 20
+	systemMemory   = 640 << 20 // with NATS in it
+)
 
-// limitMemory keeps garbage from adding up behind large batches. GOMEMLIMIT says
-// something else.
-func limitMemory() {
+// limitMemory sets that limit. GOMEMLIMIT in the environment says another one.
+func limitMemory(bytes int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(ingesterMemory)
+		debug.SetMemoryLimit(bytes)
 	}
 }
 

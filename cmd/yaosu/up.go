@@ -291,6 +291,7 @@ func (s *system) run(ctx context.Context) error {
 	group.Go(func() error {
 		cfg := ingestConfig(s.cmd)
 		cfg.JS, cfg.Conn, cfg.Key = s.js, s.conn, s.key
+		limitMemory(systemMemory)
 		return ingest.Run(behind, cfg)
 	})
 	group.Go(func() error { return s.runDetect(behind) })
