@@ -19,6 +19,7 @@ type batch struct {
 	block *schema.Block
 
 	stretch     stretch // as it was claimed
+	after       place   // where the batch before it ended: until from, all was deleted
 	from, until place
 	lose        context.CancelCauseFunc // stops the reading of the stretch
 
@@ -57,6 +58,9 @@ func (in *ingester) newBatch(people *schema.People) *batch {
 func (in *ingester) reset(b *batch) {
 	if b == nil {
 		return
+	}
+	if !b.empty() {
+		in.release(b.stretch.Owner)
 	}
 	b.block.Reset(in.classify.Load().codes)
 	b.names.Reset()

@@ -26,13 +26,18 @@ type claimant func(context.Context) (*stretch, error)
 
 // claim begins a stretch where the last one ends, unless that is beyond the
 // stream's end: then whoever has the last one will read what comes.
-func (in *ingester) claim(ctx context.Context) (*stretch, error) {
+func (in *ingester) claim(ctx context.Context) (_ *stretch, err error) {
 	info, err := in.info(ctx)
 	if err != nil {
 		return nil, err
 	}
 	owner := in.newOwner()
 	var mine *stretch
+	defer func() {
+		if mine == nil || err != nil {
+			in.release(owner)
+		}
+	}()
 	err = in.book.change(ctx, func(l *ledger) (_ *ledger, err error) {
 		mine = nil
 		if l == nil || l.misfits(info) {
@@ -74,7 +79,8 @@ func (in *ingester) adopt(ctx context.Context) (*stretch, error) {
 		return nil, err
 	}
 	for _, orphan := range l.Open {
-		if in.ours(orphan.Owner) || !in.presence.dead(ctx, orphan.Owner) {
+		// Ours may have nobody too, as when the answer to a claim was lost.
+		if in.held(orphan.Owner) || !in.ours(orphan.Owner) && !in.presence.dead(ctx, orphan.Owner) {
 			continue
 		}
 		info, err := in.fit(ctx, l)
@@ -112,6 +118,9 @@ func (in *ingester) adopt(ctx context.Context) (*stretch, error) {
 			mine = s
 			return l, nil
 		})
+		if mine == nil || err != nil {
+			in.release(owner)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -225,9 +234,34 @@ func (in *ingester) answer(ctx context.Context) error {
 	return nil
 }
 
-// newOwner names one claim of this process.
+// newOwner names one claim of this process, and holds it once.
 func (in *ingester) newOwner() string {
-	return fmt.Sprintf("%s.%d", in.process, in.claims.Add(1))
+	owner := fmt.Sprintf("%s.%d", in.process, in.claims.Add(1))
+	in.hold(owner)
+	return owner
+}
+
+// hold counts who works on a claim: its reader and its batches. Each calls release
+// when it is done.
+func (in *ingester) hold(owner string) {
+	in.holdersMu.Lock()
+	defer in.holdersMu.Unlock()
+	in.holders[owner]++
+}
+
+func (in *ingester) release(owner string) {
+	in.holdersMu.Lock()
+	defer in.holdersMu.Unlock()
+	if in.holders[owner]--; in.holders[owner] == 0 {
+		delete(in.holders, owner)
+	}
+}
+
+// held tells whether anybody of this process works on a claim.
+func (in *ingester) held(owner string) bool {
+	in.holdersMu.Lock()
+	defer in.holdersMu.Unlock()
+	return in.holders[owner] > 0
 }
 
 func (in *ingester) ours(owner string) bool { return ownerSubject(owner) == ownerSubject(in.process) }

@@ -2,10 +2,12 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/schema"
@@ -30,7 +32,10 @@ func (in *ingester) keepHouse(ctx context.Context) {
 		if err := in.readPlaceholders(ctx); err != nil && ctx.Err() == nil {
 			in.Log.Warn("keeping the placeholders of before", "error", err)
 		}
-		if err := in.trim(ctx); err != nil && ctx.Err() == nil {
+		switch err := in.trim(ctx); {
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return
+		case err != nil && ctx.Err() == nil:
 			in.Log.Warn("not trimmed this time", "error", err)
 		}
 	}
@@ -68,15 +73,16 @@ func (in *ingester) readPlaceholders(ctx context.Context) error {
 // trim removes the oldest messages of SCANS that are more than KeepBytes, and
 // none that is not stored. It also notes how much waits.
 func (in *ingester) trim(ctx context.Context) error {
+	// The ledger first, or it would know of messages that the stream does not have.
+	l, err := in.book.read(ctx)
+	if err != nil {
+		return fmt.Errorf("trim %s: %w", schema.StreamScans, err)
+	}
 	stream, err := in.JS.Stream(ctx, schema.StreamScans)
 	if err != nil {
 		return fmt.Errorf("trim %s: %w", schema.StreamScans, err)
 	}
 	state := stream.CachedInfo().State
-	l, err := in.book.read(ctx)
-	if err != nil {
-		return fmt.Errorf("trim %s: %w", schema.StreamScans, err)
-	}
 	if l == nil || l.misfits(stream.CachedInfo()) {
 		return nil // it is not of this stream; the next time it will be
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -116,8 +117,12 @@ func orDefault[T comparable](v *T, value T) {
 // ingester is one Run.
 type ingester struct {
 	Config
-	process  string // names this Run among ingesters
-	claims   atomic.Uint64
+	process string // names this Run among ingesters
+	claims  atomic.Uint64
+
+	holdersMu sync.Mutex
+	holders   map[string]int // by owner; guarded by holdersMu
+
 	book     *book
 	presence presence // of the goroutine that adopts
 	classify atomic.Pointer[classifier]
@@ -157,6 +162,7 @@ func Run(ctx context.Context, cfg Config) error {
 	in := &ingester{
 		Config:   cfg,
 		process:  nuid.Next(),
+		holders:  map[string]int{},
 		presence: presence{conn: cfg.JS.Conn(), lease: cfg.LeaseTime, silent: map[string]time.Time{}},
 	}
 

@@ -126,11 +126,33 @@ func (b *book) reopen(ctx context.Context) error {
 			Replicas:    max(b.replicas, 1),
 		})
 	}
+	if err == nil {
+		kv, err = b.askTheLeader(ctx, kv)
+	}
 	if err != nil {
 		return fmt.Errorf("open the ledger %s: %w", b.bucket, err)
 	}
 	b.kv = kv
 	return nil
+}
+
+// askTheLeader has reads of the bucket answered by its leader. Any replica may
+// answer a direct get, and one that is a little behind would not know yet what we
+// wrote ourselves.
+func (b *book) askTheLeader(ctx context.Context, kv jetstream.KeyValue) (jetstream.KeyValue, error) {
+	stream, err := b.js.Stream(ctx, "KV_"+b.bucket)
+	if err != nil {
+		return nil, err
+	}
+	config := stream.CachedInfo().Config
+	if !config.AllowDirect {
+		return kv, nil
+	}
+	config.AllowDirect = false
+	if _, err := b.js.UpdateStream(ctx, config); err != nil {
+		return nil, err
+	}
+	return b.js.KeyValue(ctx, b.bucket)
 }
 
 // readLedger returns the ledger and its revision, nil when there is none.
@@ -245,10 +267,10 @@ func (b *book) last() *ledger {
 
 // open writes down that the owner of s is about to store what stands from s.At up
 // to until, and returns the name of the stream. It is the fence: with errLost
-// nothing must be stored.
-func (b *book) open(ctx context.Context, s stretch, until place) (stream string, err error) {
+// nothing must be stored. after is where the batch before it ended.
+func (b *book) open(ctx context.Context, s stretch, after, until place) (stream string, err error) {
 	err = b.change(ctx, func(l *ledger) (*ledger, error) {
-		mine, err := l.own(s)
+		mine, err := l.own(s, after)
 		if err != nil {
 			return nil, err
 		}
@@ -263,10 +285,13 @@ func (b *book) open(ctx context.Context, s stretch, until place) (stream string,
 }
 
 // close writes down that all of s before at is stored, newest being the last of it.
-func (b *book) close(ctx context.Context, s stretch, at place, newest mark) error {
+func (b *book) close(ctx context.Context, s stretch, after, at place, newest mark) error {
 	return b.change(ctx, func(l *ledger) (*ledger, error) {
-		mine, err := l.own(s)
-		if err != nil || mine.At == at && mine.Until == nil {
+		if mine, err := l.own(s, at); err == nil && mine.Until == nil {
+			return nil, nil // we did it, and the answer was lost
+		}
+		mine, err := l.own(s, after)
+		if err != nil {
 			return nil, err
 		}
 		mine.At, mine.Until = at, nil
@@ -280,9 +305,11 @@ func (b *book) close(ctx context.Context, s stretch, at place, newest mark) erro
 	})
 }
 
-func (l *ledger) own(s stretch) (*stretch, error) {
+// own is what the ledger has of s, of which all before at must be stored: what was
+// not stored is never passed over.
+func (l *ledger) own(s stretch, at place) (*stretch, error) {
 	if l != nil {
-		if mine := l.find(s.From); mine != nil && mine.Owner == s.Owner {
+		if mine := l.find(s.From); mine != nil && mine.Owner == s.Owner && mine.At == at {
 			return mine, nil
 		}
 	}

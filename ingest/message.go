@@ -75,8 +75,9 @@ type arrowEvents struct {
 	decoder *schema.Decoder
 }
 
-// arrowAtOnce is how many rows are added before the size of a batch is looked at.
-const arrowAtOnce = 4096
+// arrowAtOnce is how many events are added before the size of a batch is looked
+// at: each may have a thousand codes.
+const arrowAtOnce = 256
 
 func (e *arrowEvents) add(b *batch, from, to int) (stopped int, more bool) {
 	end := min(to, e.arrow.Rows())

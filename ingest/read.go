@@ -83,7 +83,9 @@ func (w *worker) read(ctx, work context.Context) error {
 		}
 		w.Step("after " + stepClaim)
 		delay = firstDelay
-		if err := w.follow(ctx, work, s); err != nil {
+		err = w.follow(ctx, work, s)
+		w.release(s.Owner)
+		if err != nil {
 			return err
 		}
 	}
@@ -115,7 +117,7 @@ func (w *worker) follow(ctx, work context.Context, s *stretch) error {
 	due := time.NewTimer(0)
 	defer due.Stop()
 	<-due.C
-	f := &filling{worker: w, work: work, stretch: *s, next: s.At, until: s.Until, lose: lose, due: due}
+	f := &filling{worker: w, work: work, stretch: *s, next: s.At, handed: s.At, until: s.Until, lose: lose, due: due}
 	delay := firstDelay
 	for again := false; held.Err() == nil && f.next.Seq <= s.To; again = true {
 		before := f.next
@@ -194,7 +196,13 @@ func (f *filling) readOn(ctx context.Context, again bool) error {
 		case f.next != before:
 		case time.Since(begun) < fetchTime/2:
 			most = 1
-		case f.current.empty():
+		default:
+			if err := line.complete(ctx); err != nil {
+				return err
+			}
+			if !f.current.empty() {
+				break
+			}
 			// Who waits writes nothing, and so would not learn that the ledger was lost or
 			// the stream made anew.
 			if err := f.stillOurs(ctx); err != nil {
@@ -211,14 +219,22 @@ func (f *filling) stillOurs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.fit(ctx, l); err != nil {
+	info, err := f.fit(ctx, l)
+	if err != nil {
 		return err
 	}
 	if l, err = f.book.read(ctx); err != nil {
 		return err
 	}
-	if _, err := l.own(f.stretch); err != nil {
+	if l == nil {
 		f.lose(errLost)
+	} else if s := l.find(f.stretch.From); s == nil || s.Owner != f.stretch.Owner {
+		f.lose(errLost)
+	} else if first := min(info.State.FirstSeq, f.stretch.To+1); first > f.next.Seq {
+		if f.current.empty() {
+			f.begin() // what is before first was purged; somebody must say so
+		}
+		return f.reach(place{Seq: first})
 	}
 	return nil
 }
@@ -276,6 +292,19 @@ func (l *line) fetch(ctx context.Context, most int) (batch jetstream.MessageBatc
 		for range batch.Messages() {
 		}
 	}, nil
+}
+
+// complete fails when the server has sent more than came: the last message before
+// a pause may be lost too, and no later one shows it.
+func (l *line) complete(ctx context.Context) error {
+	info, err := l.consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("ask how much was sent: %w", err)
+	}
+	if info.Delivered.Consumer != l.given {
+		return fmt.Errorf("%w: %d came of %d", errSkipped, l.given, info.Delivered.Consumer)
+	}
+	return nil
 }
 
 // read makes a message of msg, and refuses it when one before it was lost.
@@ -346,13 +375,15 @@ func (f *filling) fetch(ctx context.Context, line *line, most int) error {
 			f.Metrics.read.Add(1)
 			f.Metrics.latest(m.seq + m.pending)
 		case full <- f.current:
-			if f.handedOver(); f.current == nil {
+			if f.handedOver(f.next); f.current == nil {
 				return f.work.Err()
 			}
 		case <-f.due.C:
 			f.isDue = !f.current.empty()
 		case <-ctx.Done():
 			return nil
+		case <-f.work.Done():
+			return f.work.Err()
 		}
 	}
 }
@@ -403,11 +434,16 @@ func (p place) before(other place) bool {
 	return p.Seq < other.Seq || p.Seq == other.Seq && p.Position < other.Position
 }
 
+// oneBlock is how many rows the engine surely takes as one block, and so stores
+// whole or not at all, with what is added before anybody looks.
+const oneBlock = 700_000
+
 // begin starts a batch with the next event.
 func (f *filling) begin() {
 	b := f.current
-	b.stretch, b.lose, b.from, b.until = f.stretch, f.lose, f.next, f.next
-	b.mostRows, b.mostBytes = 2*f.MaxRows, 2*f.MaxBytes
+	f.hold(f.stretch.Owner)
+	b.stretch, b.lose, b.after, b.from, b.until = f.stretch, f.lose, f.handed, f.next, f.next
+	b.mostRows, b.mostBytes = min(2*f.MaxRows, oneBlock), 2*f.MaxBytes
 	if f.until != nil {
 		b.mostRows, b.mostBytes = math.MaxInt, math.MaxInt // it was that large before
 	}
@@ -424,17 +460,18 @@ func (f *filling) handOver(until place) error {
 	f.current.until = until
 	select {
 	case f.full <- f.current:
-		f.handedOver()
+		f.handedOver(until)
 	case <-f.work.Done():
 	}
 	return f.work.Err()
 }
 
-// handedOver takes up the spare batch in the place of the one given to store.
-func (f *filling) handedOver() {
+// handedOver takes up the spare batch in the place of the one given to store, which
+// ends at until and is not ours any more.
+func (f *filling) handedOver(until place) {
 	f.isDue = false
 	f.due.Stop()
-	f.handed = f.current.until
+	f.handed = until
 	f.current = nil
 	select {
 	case f.current = <-f.spare:

@@ -3,6 +3,8 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,8 +24,8 @@ const (
 	HeaderScanSubject  = "Scan-Subject"
 	HeaderScanSequence = "Scan-Sequence"
 	HeaderScanPosition = "Scan-Position"
-	// HeaderRejectPart is "1/2" and "2/2" on an event that with its headers is
-	// larger than a message may be: the bytes of both parts make the event.
+	// HeaderRejectPart is "1/2" and "2/2", or of more parts, on an event that with its
+	// headers is larger than a message may be: the bytes of all parts make the event.
 	HeaderRejectPart = "Reject-Part"
 )
 
@@ -80,8 +82,8 @@ func (in *ingester) publish(ctx context.Context, messages []*nats.Msg) (rest []*
 	return rest, err
 }
 
-// messages is the event as it goes to REJECTS: one message, or two when it does
-// not fit into one of most bytes.
+// messages is the event as it goes to REJECTS: one message, or several when it
+// does not fit into one of most bytes.
 func (r *refused) messages(most int) []*nats.Msg {
 	subject := schema.RejectSubject(r.region, r.org)
 	header := nats.Header{}
@@ -104,16 +106,15 @@ func (r *refused) messages(most int) []*nats.Msg {
 	if whole.Size() <= most {
 		return []*nats.Msg{whole}
 	}
-	cut := len(r.raw) / 2
-	parts := make([]*nats.Msg, 2)
-	for i, data := range [][]byte{r.raw[:cut], r.raw[cut:]} {
-		part := nats.Header{}
-		for name, values := range header {
-			part[name] = values
-		}
-		part.Set(HeaderRejectPart, fmt.Sprintf("%d/2", i+1))
-		part.Set(nats.MsgIdHdr, fmt.Sprintf("%s:%d", id, i+1))
-		parts[i] = &nats.Msg{Subject: subject, Header: part, Data: data}
+	const partHeader = 100 // the two headers below
+	room := max(1, most-(whole.Size()-len(r.raw))-partHeader)
+	total := (len(r.raw) + room - 1) / room
+	var parts []*nats.Msg
+	for data := range slices.Chunk(r.raw, room) {
+		part := maps.Clone(header)
+		part.Set(HeaderRejectPart, fmt.Sprintf("%d/%d", len(parts)+1, total))
+		part.Set(nats.MsgIdHdr, fmt.Sprintf("%s:%d", id, len(parts)+1))
+		parts = append(parts, &nats.Msg{Subject: subject, Header: part, Data: data})
 	}
 	return parts
 }

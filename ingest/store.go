@@ -51,7 +51,7 @@ func (w *worker) storeBatch(ctx context.Context, b *batch) error {
 	}
 	w.Step("before " + stepClose)
 	err := w.persist(ctx, "write down what is stored", func(ctx context.Context) error {
-		return w.book.close(ctx, b.stretch, b.until, b.newest)
+		return w.book.close(ctx, b.stretch, b.after, b.until, b.newest)
 	})
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (w *worker) storeEvents(ctx context.Context, b *batch) error {
 	w.Step("before " + stepOpen)
 	var stream string
 	err := w.persist(ctx, "write down what is being stored", func(ctx context.Context) (err error) {
-		stream, err = w.book.open(ctx, b.stretch, b.until)
+		stream, err = w.book.open(ctx, b.stretch, b.after, b.until)
 		return err
 	})
 	if err != nil {
@@ -135,8 +135,8 @@ func (in *ingester) send(ctx context.Context, block *schema.Block, token string)
 	return errors.Join(err, refusal)
 }
 
-// persist does what try does until it succeeds or ctx ends. Every try must do the
-// same as the first.
+// persist does what try does until it succeeds or ctx ends, or until it makes no
+// sense any more. A try may follow one that succeeded and whose answer was lost.
 func (in *ingester) persist(ctx context.Context, what string, try func(context.Context) error) error {
 	delay := firstDelay
 	for {
@@ -213,7 +213,7 @@ func (s *sieve) read(ctx context.Context, from, until place) error {
 		return err
 	}
 	defer line.close()
-	for {
+	for left := line.consumer.CachedInfo().NumPending; left > 0; {
 		// All of it is in the stream, so nothing is waited for; and few at a time, as
 		// nothing else bounds their bytes.
 		fetched, err := line.consumer.FetchNoWait(siftMessages)
@@ -226,17 +226,20 @@ func (s *sieve) read(ctx context.Context, from, until place) error {
 			if err != nil {
 				return err
 			}
-			if (place{Seq: m.seq}).before(until) {
-				s.add(m, from, until)
+			if !(place{Seq: m.seq}).before(until) {
+				return nil
 			}
+			s.add(m, from, until)
+			left = m.pending
 		}
 		if err := fetched.Error(); err != nil {
 			return fmt.Errorf("fetch: %w", err)
 		}
-		if last := len(s.spans) - 1; line.given == given || last >= 0 && !(place{Seq: s.spans[last].seq + 1}).before(until) {
-			return nil
+		if line.given == given {
+			return errors.New("NATS gives nothing of what it has") // it did not answer, or somebody purged it just now
 		}
 	}
+	return nil
 }
 
 // siftMessages is how many are read at a time to be sifted.

@@ -97,8 +97,8 @@ func (i *inserter) insert(ctx context.Context, table, token string, columns prot
 	return nil
 }
 
-// nativeSilence is how long the engine may say nothing at all: a connection to a
-// machine that is gone ends then. It reports progress every few hundred milliseconds.
+// nativeSilence is how long the engine may say nothing before the client looks
+// whether the caller still waits. Who calls sets an end.
 const nativeSilence = 5 * time.Minute
 
 func (i *inserter) insertNative(ctx context.Context, query string, settings map[string]string, columns proto.Input) error {
@@ -245,7 +245,8 @@ func (i *inserter) post(ctx context.Context, address string, args url.Values, pa
 		return &clickhouse.Exception{Code: int32(code), Message: string(bytes.TrimSpace(said))}
 	case err != nil:
 		return fmt.Errorf("read the answer of %s: %w", address, err)
-	case answer.StatusCode != http.StatusOK:
+	case answer.StatusCode != http.StatusOK || len(said) > 0:
+		// An insert has nothing to say: what does is a proxy, or an exception that came late.
 		return fmt.Errorf("%s answers %s: %s", address, answer.Status, bytes.TrimSpace(said))
 	}
 	return nil
