@@ -10,8 +10,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/schema"
 )
 
@@ -96,23 +96,13 @@ func TestNATSHoldsWhatItsConfigurationSays(t *testing.T) {
 		nc.Close()
 		t.Error("a stranger was let in")
 	}
-	nc, err := nats.Connect(s.ClientURL(), nats.UserInfo("yaosu", "psecret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	if got := nc.MaxPayload(); got != 8<<20 {
+	js := enginetest.JetStream(t, s.ClientURL(), nats.UserInfo("yaosu", "psecret"))
+	if got := js.Conn().MaxPayload(); got != 8<<20 {
 		t.Errorf("largest message: got %d, want %d", got, 8<<20)
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
 	}
 	// Twice: as every start of an ingester does.
 	for range 2 {
-		if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-			t.Fatal(err)
-		}
+		enginetest.Streams(t, js)
 	}
 	ack, err := js.Publish(t.Context(), schema.ScanSubject("530902", "P53090200417"), make([]byte, 7<<20))
 	if err != nil || ack.Stream != schema.StreamScans {
@@ -128,18 +118,8 @@ func TestAnInstitutionOfTheExamplePublishesUnderItsOwnNameAlone(t *testing.T) {
 		cluster = cluster || strings.HasPrefix(line, "#- cluster")
 		return !cluster
 	}))
-	owner, err := nats.Connect(s.ClientURL(), nats.UserInfo("yaosu", "psecret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer owner.Close()
-	js, err := jetstream.New(owner)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
+	js := enginetest.JetStream(t, s.ClientURL(), nats.UserInfo("yaosu", "psecret"))
+	enginetest.Streams(t, js)
 	refused := make(chan error, 16) // never blocks the client's reader
 	shop, err := nats.Connect(s.ClientURL(), nats.UserInfo("P53090200417", "pother"), nats.CustomInboxPrefix("_INBOX_P53090200417"),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))

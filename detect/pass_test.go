@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"yaosu/detect"
+	"yaosu/internal/enginetest"
 	"yaosu/schema"
 )
 
@@ -436,12 +437,7 @@ func TestTheServiceFindsWhatComesInAndEndsWithItsContext(t *testing.T) {
 		return schema.Scan{EventID: "e", Kind: schema.Sale, Time: caseTime(t, day), Org: org, Region: "420106", Codes: []string{"81000010000000000001"}, Settlement: "S", Price: schema.Whole(5)}
 	}
 	send(t, conn, key, []schema.Scan{sale("A", "03-01T10:00"), sale("B", "03-11T10:00")})
-	deadline := time.Now().Add(time.Minute)
-	for len(openSuspects(t, conn)["resold_code"]) == 0 {
-		if time.Now().After(deadline) {
-			t.Fatal("a minute after the scans came in there is no suspect")
-		}
-	}
+	enginetest.Eventually(t, "the scans that came in make a suspect", func() bool { return len(openSuspects(t, conn)["resold_code"]) > 0 })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("the service ended with %v, want nil", err)

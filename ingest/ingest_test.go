@@ -46,10 +46,8 @@ func overTransports(t *testing.T, test func(t *testing.T, w *world)) {
 
 func newWorld(t testing.TB, dsn, url string) *world {
 	t.Helper()
-	w := &world{t: t, conn: enginetest.Schema(t, dsn), js: connect(t, url)}
-	if err := schema.EnsureStreams(t.Context(), w.js, 1); err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, conn: enginetest.Schema(t, dsn), js: enginetest.JetStream(t, url)}
+	enginetest.Streams(t, w.js)
 	secret := sha256.Sum256([]byte(t.Name()))
 	key, err := schema.NewPersonKey(secret[:])
 	if err != nil {
@@ -65,20 +63,6 @@ func newWorld(t testing.TB, dsn, url string) *world {
 		Housekeeping: 50 * time.Millisecond,
 	}
 	return w
-}
-
-func connect(t testing.TB, url string) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
 }
 
 // run starts an ingester and returns what stops it and checks that it ended well.
@@ -136,25 +120,10 @@ func (w *world) wantCount(want int64, query string, args ...any) {
 	}
 }
 
-// eventually waits until ok says yes.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("still waiting after %s: %s", patience, what)
-		case <-tick.C:
-		}
-	}
-}
-
 // acknowledged waits until all that was published is acknowledged.
 func (w *world) acknowledged() {
 	w.t.Helper()
-	eventually(w.t, "everything is acknowledged", func() bool { return w.floor() == w.lastSeq() })
+	enginetest.Eventually(w.t, "everything is acknowledged", func() bool { return w.floor() == w.lastSeq() })
 }
 
 func (w *world) stream(name string) *jetstream.StreamInfo {
@@ -207,7 +176,7 @@ func TestEventsAreQueryable(t *testing.T) {
 		w.publish(sale(1))
 		w.publish("[" + strings.Join(sales(2, 5), ",") + "]")
 		w.publish(strings.Join(sales(5, 9), "\n"), schema.HeaderContentType, schema.ContentNDJSON)
-		eventually(t, "eight events are in the table", func() bool { return w.count(stored) == 8 })
+		enginetest.Eventually(t, "eight events are in the table", func() bool { return w.count(stored) == 8 })
 		w.wantCount(1, "(SELECT count() FROM scans WHERE code_key = '81234560000000000007' AND event_id = 'e000007' AND price = 12.5 AND settlement = 's000007')")
 		w.acknowledged()
 		got := w.cfg.Metrics.Snapshot()
@@ -289,7 +258,7 @@ func TestRejectsFindTheirSubject(t *testing.T) {
 			if _, err := w.js.Publish(t.Context(), c.subject, []byte(c.data)); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "it is rejected", func() bool { return w.stream(schema.StreamRejects).State.LastSeq > before })
+			enginetest.Eventually(t, "it is rejected", func() bool { return w.stream(schema.StreamRejects).State.LastSeq > before })
 			stream, err := w.js.Stream(t.Context(), schema.StreamRejects)
 			if err != nil {
 				t.Fatal(err)
@@ -420,7 +389,7 @@ func TestATableThatRefusesEverythingRejectsNothing(t *testing.T) {
 	}
 	w.publish(strings.Join(sales(0, 300), "\n"))
 	w.run(w.cfg)
-	eventually(t, "it tried again", func() bool { return w.cfg.Metrics.Snapshot().Retries > 0 })
+	enginetest.Eventually(t, "it tried again", func() bool { return w.cfg.Metrics.Snapshot().Retries > 0 })
 	if err := w.conn.Exec(t.Context(), "ALTER TABLE scan_rows DROP CONSTRAINT closed"); err != nil {
 		t.Fatal(err)
 	}
@@ -514,7 +483,7 @@ func TestACutMessageIsAcknowledgedWithItsLastPart(t *testing.T) {
 	cfg.DrainTime = 200 * time.Millisecond
 	w.publish(strings.Join(sales(0, 400), "\n"))
 	stop := w.run(cfg)
-	eventually(t, "the second part is refused", func() bool { return cfg.Metrics.Snapshot().Retries > 0 })
+	enginetest.Eventually(t, "the second part is refused", func() bool { return cfg.Metrics.Snapshot().Retries > 0 })
 	if got := w.floor(); got != 0 {
 		t.Errorf("acknowledged up to %d, want nothing", got)
 	}
@@ -557,7 +526,7 @@ func TestAPurgedBatchIsNotLookedForForEver(t *testing.T) {
 	cfg.DrainTime = time.Second
 	stop := w.run(cfg)
 	w.publish(sale(0, `"device":"poison"`))
-	eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Read == 1 })
+	enginetest.Eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Read == 1 })
 	stream, err := w.js.Stream(t.Context(), schema.StreamScans)
 	if err != nil {
 		t.Fatal(err)
@@ -578,7 +547,7 @@ func TestPlaceholdersAreFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	eventually(t, "a new placeholder is known", func() bool {
+	enginetest.Eventually(t, "a new placeholder is known", func() bool {
 		n++
 		w.publish(fmt.Sprintf(`{"event_id":"p%d","kind":"sale","time":"2026-03-02T10:00:00+08:00","org":"P01","region":"330106","codes":["扫不出"]}`, n))
 		w.acknowledged()
@@ -597,7 +566,7 @@ func TestOnlyWhatIsInTheTableIsTrimmed(t *testing.T) {
 	cfg := w.cfg
 	cfg.KeepBytes = 10 << 10
 	w.run(cfg)
-	eventually(t, "the insert failed a few times", func() bool { return cfg.Metrics.Snapshot().Retries > 3 })
+	enginetest.Eventually(t, "the insert failed a few times", func() bool { return cfg.Metrics.Snapshot().Retries > 3 })
 	if got := w.stream(schema.StreamScans).State.Msgs; got != 200 {
 		t.Errorf("before anything is stored the stream holds %d messages, want 200", got)
 	}
@@ -605,7 +574,7 @@ func TestOnlyWhatIsInTheTableIsTrimmed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.acknowledged()
-	eventually(t, "the stream is trimmed", func() bool { return w.stream(schema.StreamScans).State.Bytes <= cfg.KeepBytes })
+	enginetest.Eventually(t, "the stream is trimmed", func() bool { return w.stream(schema.StreamScans).State.Bytes <= cfg.KeepBytes })
 	w.wantCount(200, stored)
 	if got := w.stream(schema.StreamScans).State.Msgs; got == 0 {
 		t.Error("the stream is empty, want the newest kept for replay")
@@ -618,7 +587,7 @@ func TestCancelStoresWhatIsHeld(t *testing.T) {
 		cfg.MaxAge = time.Hour // nothing but the end brings it to the table
 		stop := w.run(cfg)
 		w.publish(strings.Join(sales(0, 500), "\n"))
-		eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Read == 1 })
+		enginetest.Eventually(t, "the message is held", func() bool { return cfg.Metrics.Snapshot().Read == 1 })
 		w.wantCount(0, stored)
 		stop()
 		w.wantCount(500, stored)
@@ -639,7 +608,7 @@ func TestCancelWithTheEngineAwayLeavesTheRestInTheStream(t *testing.T) {
 	for n := range 100 {
 		w.publish(sale(n))
 	}
-	eventually(t, "the insert failed", func() bool { return cfg.Metrics.Snapshot().Retries > 0 })
+	enginetest.Eventually(t, "the insert failed", func() bool { return cfg.Metrics.Snapshot().Retries > 0 })
 	stop()
 	if got := w.floor(); got != 0 {
 		t.Errorf("acknowledged up to %d, want nothing", got)
@@ -681,9 +650,7 @@ func TestAStreamMadeAnewIsReadFromItsBeginning(t *testing.T) {
 			if err := w.js.DeleteStream(t.Context(), schema.StreamScans); err != nil {
 				t.Fatal(err)
 			}
-			if err := schema.EnsureStreams(t.Context(), w.js, 1); err != nil {
-				t.Fatal(err)
-			}
+			enginetest.Streams(t, w.js)
 			for n := range 5 {
 				w.publish(sale(100 + n))
 			}
@@ -696,7 +663,7 @@ func TestAStreamMadeAnewIsReadFromItsBeginning(t *testing.T) {
 func TestRunEndsWithItsConnection(t *testing.T) {
 	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
 	cfg := w.cfg
-	cfg.JS = connect(t, w.js.Conn().ConnectedUrl())
+	cfg.JS = enginetest.JetStream(t, w.js.Conn().ConnectedUrl())
 	ended := make(chan error, 1) // so that it can end when the test has given up
 	go func() { ended <- ingest.Run(t.Context(), cfg) }()
 	w.publish(sale(1))
@@ -737,7 +704,7 @@ func TestWhatAConsumerOfBeforeAcknowledgedIsNotReadAgain(t *testing.T) {
 	stop()
 	w.wantCount(3, stored)
 	w.run(w.cfg)
-	eventually(t, "nobody needs the consumer any more", func() bool {
+	enginetest.Eventually(t, "nobody needs the consumer any more", func() bool {
 		_, err := w.js.Consumer(t.Context(), schema.StreamScans, "ingest")
 		return errors.Is(err, jetstream.ErrConsumerNotFound)
 	})
@@ -809,7 +776,7 @@ func TestTheBrokerRestarts(t *testing.T) {
 	}
 	broker = start(port)
 	t.Cleanup(func() { _ = broker.Close() })
-	eventually(t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Eventually(t, "the connection is back", w.js.Conn().IsConnected)
 	for n := range 1000 {
 		w.publish(sale(1000 + n))
 	}
@@ -825,9 +792,7 @@ func TestRunSaysWhatIsMissing(t *testing.T) {
 	if err := ingest.Run(t.Context(), w.cfg); err == nil || !strings.Contains(err.Error(), schema.StreamScans) {
 		t.Errorf("got %v, want an error that names %s", err, schema.StreamScans)
 	}
-	if err := schema.EnsureStreams(t.Context(), w.js, 1); err != nil {
-		t.Fatal(err)
-	}
+	enginetest.Streams(t, w.js)
 	if err := ingest.Run(t.Context(), ingest.Config{}); err == nil {
 		t.Error("got nil for an empty configuration, want an error")
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/internal/enginetest"
@@ -20,18 +19,8 @@ import (
 // unheard is a stream nobody reads, and a table.
 func unheard(t *testing.T) (jetstream.JetStream, *schema.Conn) {
 	t.Helper()
-	conn, err := nats.Connect(enginetest.Broker(t).URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
+	js := enginetest.JetStream(t, enginetest.Broker(t).URL())
+	enginetest.Streams(t, js)
 	return js, enginetest.Schema(t, enginetest.Database(t, "http"))
 }
 

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/local"
 )
 
@@ -35,26 +35,12 @@ func startBroker(t *testing.T, cfg local.BrokerConfig) *local.Broker {
 	return b
 }
 
-func connect(t *testing.T, b *local.Broker) (*nats.Conn, jetstream.JetStream) {
-	t.Helper()
-	nc, err := nats.Connect(b.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return nc, js
-}
-
 func TestBrokerKeepsItsStreams(t *testing.T) {
 	for name, syncAlways := range map[string]bool{"with the default": false, "with every write synced": true} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			b := startBroker(t, local.BrokerConfig{Dir: dir, SyncAlways: syncAlways})
-			nc, js := connect(t, b)
+			js := enginetest.JetStream(t, b.URL())
 			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "BOXES", Subjects: []string{"boxes"}}); err != nil {
 				t.Fatal(err)
 			}
@@ -63,12 +49,12 @@ func TestBrokerKeepsItsStreams(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			nc.Close()
+			js.Conn().Close()
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
 
-			_, js = connect(t, startBroker(t, local.BrokerConfig{Dir: dir, SyncAlways: syncAlways}))
+			js = enginetest.JetStream(t, startBroker(t, local.BrokerConfig{Dir: dir, SyncAlways: syncAlways}).URL())
 			stream, err := js.Stream(t.Context(), "BOXES")
 			if err != nil {
 				t.Fatal(err)
@@ -93,8 +79,8 @@ func TestBrokerPayload(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			nc, js := connect(t, startBroker(t, local.BrokerConfig{Dir: t.TempDir(), MaxPayload: test.configured}))
-			if got := nc.MaxPayload(); got != test.want {
+			js := enginetest.JetStream(t, startBroker(t, local.BrokerConfig{Dir: t.TempDir(), MaxPayload: test.configured}).URL())
+			if got := js.Conn().MaxPayload(); got != test.want {
 				t.Errorf("got %d bytes, want %d", got, test.want)
 			}
 			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "BOXES", Subjects: []string{"boxes"}}); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"yaosu/internal/enginetest"
 	"yaosu/local"
 )
 
@@ -163,7 +164,7 @@ func TestEngineComesBackWhenItDies(t *testing.T) {
 		insertBoxes(t, conn, 100*death, 100)
 		old := e.Pid()
 		e.Kill()
-		eventually(t, "the engine was started again", func() bool { return e.Restarts() == death })
+		enginetest.Eventually(t, "the engine was started again", func() bool { return e.Restarts() == death })
 		if e.Pid() == old {
 			t.Errorf("got process %d again, want a new one", old)
 		}
@@ -341,7 +342,7 @@ func TestNoEngineOutlivesItsParent(t *testing.T) {
 			// The next parent starts at once, and has to wait for the orphan itself.
 			continue
 		}
-		eventually(t, "the orphaned engine is gone", func() bool { return !alive(at.Pid) })
+		enginetest.Eventually(t, "the orphaned engine is gone", func() bool { return !alive(at.Pid) })
 	}
 	e := startEngine(t, local.EngineConfig{Dir: dir})
 	wantText(t, open(t, e.NativeDSN()), "SELECT toString(count()) FROM boxes", "20")

@@ -44,18 +44,3 @@ func startEngine(t *testing.T, cfg local.EngineConfig) *local.Engine {
 func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
-
-// eventually waits until ok says yes.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(startTimeout)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("still waiting after %s: %s", startTimeout, what)
-		case <-tick.C:
-		}
-	}
-}

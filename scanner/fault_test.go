@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/local"
 	"yaosu/scanner"
 	"yaosu/schema"
@@ -23,21 +24,6 @@ func begin(n int) *nats.Msg {
 	msg.Header.Set("Nats-Batch-Id", fmt.Sprintf("open-%d", n))
 	msg.Header.Set("Nats-Batch-Sequence", "1")
 	return msg
-}
-
-// until asks again and again whether it is so.
-func until(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	ends := time.After(within)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !so() {
-		select {
-		case <-tick.C:
-		case <-ends:
-			t.Fatalf("waited %s for: %s", within, what)
-		}
-	}
 }
 
 func messagesIn(t testing.TB, js jetstream.JetStream) uint64 {
@@ -71,10 +57,8 @@ func TestNATSIsRestartedWhileWePublish(t *testing.T) {
 			if cfg.Port, err = strconv.Atoi(u.Port()); err != nil {
 				t.Fatal(err)
 			}
-			js := connect(t, broker.URL())
-			if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-				t.Fatal(err)
-			}
+			js := enginetest.JetStream(t, broker.URL())
+			enginetest.Streams(t, js)
 			p := newPublisher(t, js, c.cfg)
 			// Closing while messages are on their way, at another point each time.
 			for round := range 4 {
@@ -165,7 +149,7 @@ func TestTheStreamIsFullForAWhile(t *testing.T) {
 		done, err := p.Flush(ctx)
 		end <- result{done, err}
 	}()
-	until(t, "a full stream", func() bool { return messagesIn(t, js) == 130 })
+	enginetest.Eventually(t, "a full stream", func() bool { return messagesIn(t, js) == 130 })
 	limit(t, js, -1)
 	if r := <-end; r.err != nil || r.done.Acknowledged != 400 {
 		t.Errorf("got %+v and %v, want 400 acknowledged", r.done, r.err)

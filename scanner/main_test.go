@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/local"
 	"yaosu/scanner"
 	"yaosu/schema"
@@ -43,28 +44,11 @@ func startBroker(t testing.TB, cfg local.BrokerConfig) *local.Broker {
 	return b
 }
 
-// connect reaches url, also when the server comes back there.
-func connect(t testing.TB, url string) jetstream.JetStream {
-	t.Helper()
-	conn, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
 // withStreams is a broker that has the streams.
 func withStreams(t testing.TB, cfg local.BrokerConfig) jetstream.JetStream {
 	t.Helper()
-	js := connect(t, startBroker(t, cfg).URL())
-	if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
+	js := enginetest.JetStream(t, startBroker(t, cfg).URL())
+	enginetest.Streams(t, js)
 	return js
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/local"
 	"yaosu/scanner"
 	"yaosu/schema"
@@ -175,7 +176,7 @@ func TestWhatIsTooLargeHarmsNothingElse(t *testing.T) {
 }
 
 func TestAStreamThatTakesNoBatches(t *testing.T) {
-	js := connect(t, startBroker(t, local.BrokerConfig{}).URL())
+	js := enginetest.JetStream(t, startBroker(t, local.BrokerConfig{}).URL())
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: schema.StreamScans, Subjects: []string{"scan.v1.>"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +228,7 @@ func TestAnInterruptedPublisherCountsWhatIsSafe(t *testing.T) {
 }
 
 func TestNobodyTakesScans(t *testing.T) {
-	js := connect(t, startBroker(t, local.BrokerConfig{}).URL())
+	js := enginetest.JetStream(t, startBroker(t, local.BrokerConfig{}).URL())
 	for _, batch := range []int{1, 50} {
 		p := newPublisher(t, js, scanner.Config{MessageEvents: 1, Batch: batch, RetryFor: 1})
 		add(t, p, 0, 60)

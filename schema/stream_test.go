@@ -6,26 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/internal/enginetest"
 	"yaosu/schema"
 )
-
-func jetStream(t *testing.T) jetstream.JetStream {
-	t.Helper()
-	conn, err := nats.Connect(enginetest.Broker(t).URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
 
 // settings are those of the stream SCANS, as the server tells them.
 func settings(t *testing.T, js jetstream.JetStream) map[string]any {
@@ -44,7 +29,7 @@ func settings(t *testing.T, js jetstream.JetStream) map[string]any {
 }
 
 func TestStreamsTakeScansAndAtomicBatches(t *testing.T) {
-	js := jetStream(t)
+	js := enginetest.JetStream(t, enginetest.Broker(t).URL())
 	for range 2 { // as every start does
 		if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
 			t.Fatal(err)
@@ -59,7 +44,7 @@ func TestStreamsTakeScansAndAtomicBatches(t *testing.T) {
 }
 
 func TestAnOlderStreamLearnsAtomicBatchesAndKeepsTheRest(t *testing.T) {
-	js := jetStream(t)
+	js := enginetest.JetStream(t, enginetest.Broker(t).URL())
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name:        schema.StreamScans,
 		Description: "ours",
@@ -105,7 +90,7 @@ func TestAStreamThatCouldLoseScansIsRefused(t *testing.T) {
 		{"it listens elsewhere", jetstream.StreamConfig{Subjects: []string{"scans"}, Discard: jetstream.DiscardNew}, "listens to [scans]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			js := jetStream(t)
+			js := enginetest.JetStream(t, enginetest.Broker(t).URL())
 			c.setup.Name = schema.StreamScans
 			if _, err := js.CreateStream(t.Context(), c.setup); err != nil {
 				t.Fatal(err)

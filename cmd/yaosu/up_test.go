@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/schema"
 )
 
@@ -80,7 +81,7 @@ func begin(t *testing.T, dir string, args ...string) *upProcess {
 func isUp(t *testing.T, dir string, args ...string) *upProcess {
 	t.Helper()
 	l := begin(t, dir, args...)
-	l.eventually("it is up", func() bool {
+	enginetest.Eventually(l.t, "it is up", func() bool {
 		select {
 		case <-l.done:
 			t.Fatalf("yaosu up ended with %v:\n%s", l.status, l.errs)
@@ -92,20 +93,6 @@ func isUp(t *testing.T, dir string, args ...string) *upProcess {
 		return err == nil && strings.Contains(l.out.String(), "Ctrl-C ends it")
 	})
 	return l
-}
-
-func (l *upProcess) eventually(what string, ok func() bool) {
-	l.t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			l.t.Fatalf("still waiting after %s: %s", patience, what)
-		case <-tick.C:
-		}
-	}
 }
 
 // end waits for the process and returns its exit status, -1 when it was killed.
@@ -212,7 +199,7 @@ func TestUpGoesOnWhereItWas(t *testing.T) {
 	}
 	first.sell("one")
 	for _, dsn := range []string{first.ends.ClickHouse, first.ends.ClickHouseHTTP} {
-		first.eventually("the sale is in the table at "+dsn, func() bool { return first.sold(dsn) == 1 })
+		enginetest.Eventually(first.t, "the sale is in the table at "+dsn, func() bool { return first.sold(dsn) == 1 })
 	}
 
 	second := begin(t, dir)
@@ -248,7 +235,7 @@ func TestUpGoesOnWhereItWas(t *testing.T) {
 	if fourth.ends != first.ends {
 		t.Errorf("after kill -9: got addresses %+v, want those of before %+v", fourth.ends, first.ends)
 	}
-	fourth.eventually("both sales are in the table", func() bool { return fourth.sold(fourth.ends.ClickHouse) == 2 })
+	enginetest.Eventually(fourth.t, "both sales are in the table", func() bool { return fourth.sold(fourth.ends.ClickHouse) == 2 })
 	if n := enginesOf(t, dir); n != 1 {
 		t.Errorf("after kill -9 %d engines run, want one", n)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"yaosu/internal/enginetest"
 	"yaosu/internal/proc"
 )
 
@@ -252,9 +253,9 @@ func (m *monkey) rest() { passes(m.upTo(3 * time.Second)) }
 // mend waits until all runs again.
 func (m *monkey) mend() {
 	w := m.w
-	eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
-	eventually(w.t, "the engine is back", func() bool { return w.rows() >= 0 })
-	eventually(w.t, "the ingesters run", func() bool {
+	enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Eventually(w.t, "the engine is back", func() bool { return w.rows() >= 0 })
+	enginetest.Eventually(w.t, "the ingesters run", func() bool {
 		m.restart()
 		for _, i := range m.ingesters {
 			if _, err := i.Report(); err != nil {
@@ -282,7 +283,7 @@ func (m *monkey) publish(ctx context.Context, seed uint64) *sync.WaitGroup {
 	}
 	var publishing sync.WaitGroup
 	for n, s := range senders {
-		s.w, s.js = m.w, connect(m.w.t, m.w.broker.URL())
+		s.w, s.js = m.w, enginetest.JetStream(m.w.t, m.w.broker.URL())
 		publishing.Go(func() { s.run(ctx, rand.New(rand.NewPCG(seed, uint64(n+1)))) })
 	}
 	return &publishing

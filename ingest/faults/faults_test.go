@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"yaosu/ingest"
+	"yaosu/internal/enginetest"
 	"yaosu/internal/proc"
 	"yaosu/local"
 	"yaosu/schema"
@@ -204,7 +205,7 @@ func theAnswerIsLost(w *world) {
 		w.publish(w.events(next, next+3000), 100)
 		next += 3000
 		w.grows(before)
-		eventually(w.t, "an answer is kept", func() bool { return w.proxy.hushed() > 0 })
+		enginetest.Eventually(w.t, "an answer is kept", func() bool { return w.proxy.hushed() > 0 })
 		w.proxy.hush(false)
 		w.proxy.cut()
 		w.drained()
@@ -220,12 +221,12 @@ func theEngineIsKilled(w *world) {
 		w.proxy.hush(true)
 		w.publish(w.events(next, next+4000), 100)
 		next += 4000
-		eventually(w.t, "an insert is on its way", func() bool { return w.proxy.hushed() > 0 })
+		enginetest.Eventually(w.t, "an insert is on its way", func() bool { return w.proxy.hushed() > 0 })
 		w.engine.Kill()
 		w.proxy.hush(false)
 		w.proxy.limit(0)
 		w.proxy.cut()
-		eventually(w.t, "the engine is back", func() bool { return w.engineRestarts() > n })
+		enginetest.Eventually(w.t, "the engine is back", func() bool { return w.engineRestarts() > n })
 	}
 }
 
@@ -323,7 +324,7 @@ func theBrokerIsKilled(w *world) {
 		w.publish(w.events(from, from+3000), 20)
 		w.broker.Kill()
 		w.broker.Start()
-		eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+		enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
 		w.publish(w.events(from+3000, from+6000), 20)
 	}
 }
@@ -341,7 +342,7 @@ func theBrokerIsAwayAtTheStart(w *world) {
 	case <-time.After(2 * time.Second):
 		w.broker.Start()
 	}
-	eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
 }
 
 // olderCopy puts SCANS back as it was before some of what is stored came, and then
@@ -373,10 +374,10 @@ func theEndIsLost(w *world) {
 	w.publish(w.events(3000, 4000), 20)
 	w.padding = 0
 	slow := w.startTo(proc.Halt, "before insert", 1)
-	eventually(w.t, "it stands still", slow.Stopped)
+	enginetest.Eventually(w.t, "it stands still", slow.Stopped)
 	fast := w.start(func(cfg *proc.IngesterConfig) { cfg.LeaseTime = time.Hour })
 	w.grows(0)
-	eventually(w.t, "the other stretch is stored", func() bool { return w.count("SELECT max(seq) FROM scan_rows") == 200 })
+	enginetest.Eventually(w.t, "the other stretch is stored", func() bool { return w.count("SELECT max(seq) FROM scan_rows") == 200 })
 	fast.Kill()
 	slow.Kill()
 	w.putBackStream(older)
@@ -421,7 +422,7 @@ func (w *world) restartBroker(between func()) {
 	}
 	between()
 	w.broker.Start()
-	eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
 }
 
 // killedInTheMiddle kills ingesters when an insert is on its way.
@@ -431,7 +432,7 @@ func killedInTheMiddle(w *world) {
 		w.proxy.limit(200 << 10) // so that there is a middle
 		w.proxy.hush(true)
 		w.publish(w.events(round*4000, (round+1)*4000), 100)
-		eventually(w.t, "an insert is on its way", func() bool { return w.proxy.hushed() > 0 })
+		enginetest.Eventually(w.t, "an insert is on its way", func() bool { return w.proxy.hushed() > 0 })
 		i.Kill()
 		w.proxy.hush(false)
 		w.proxy.limit(0)
@@ -475,7 +476,7 @@ func askedToEndWithABatchInHand(w *world) {
 		cfg.MaxAge = time.Hour // nothing but the end brings it to the table
 	})
 	w.publish(w.events(0, 3000), 25)
-	eventually(w.t, "all is in hand", func() bool {
+	enginetest.Eventually(w.t, "all is in hand", func() bool {
 		r, err := i.Report()
 		if err != nil {
 			w.t.Fatal(err)
@@ -522,7 +523,7 @@ func stalledAt(word string) func(*world) {
 		w.cfg.LeaseTime = time.Second
 		w.publish(w.events(0, 1500), 25)
 		stalled := w.startTo(proc.Halt, word, 2)
-		eventually(w.t, "it stands still", stalled.Stopped)
+		enginetest.Eventually(w.t, "it stands still", stalled.Stopped)
 		w.cfg.MaxRows = 330 // who comes later would cut it otherwise
 		other := w.start(nil)
 		w.drained()
@@ -543,7 +544,7 @@ func (w *world) awakes(stalled *proc.Ingester) {
 	if err := stalled.Continue(); err != nil {
 		w.t.Fatal(err)
 	}
-	eventually(w.t, "the stalled one sees that its stretch is another's", func() bool { return w.report(stalled).Counts.Lost > 0 })
+	enginetest.Eventually(w.t, "the stalled one sees that its stretch is another's", func() bool { return w.report(stalled).Counts.Lost > 0 })
 }
 
 func (w *world) report(i *proc.Ingester) proc.Report {
@@ -573,7 +574,7 @@ func (w *world) share() (one, other *proc.Ingester) {
 	one = w.start(nil)
 	w.cfg.MaxRows = 330
 	other = w.start(nil)
-	eventually(w.t, "both have stored something", func() bool {
+	enginetest.Eventually(w.t, "both have stored something", func() bool {
 		return w.report(one).Counts.Events > 0 && w.report(other).Counts.Events > 0
 	})
 	return one, other
@@ -612,7 +613,7 @@ func cutOffFromTheBroker(w *world) {
 	w.proxy.limit(100 << 10)
 	w.proxy.hush(true)
 	w.publish(w.events(0, 4000), 100)
-	eventually(w.t, "an insert is on its way", func() bool { return w.proxy.hushed() > 0 })
+	enginetest.Eventually(w.t, "an insert is on its way", func() bool { return w.proxy.hushed() > 0 })
 	relay.stop()
 	other := w.start(func(cfg *proc.IngesterConfig) { cfg.ClickHouse = w.direct })
 	w.drained()

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/ingest"
@@ -72,10 +71,8 @@ func newWorld(t testing.TB, s setting) *world {
 	}
 	w.brokerDir = t.TempDir()
 	w.broker = proc.StartBroker(t, proc.BrokerConfig{Dir: w.brokerDir, Output: w.logs})
-	w.js = connect(t, w.broker.URL())
-	if err := schema.EnsureStreams(t.Context(), w.js, 1); err != nil {
-		t.Fatal(err)
-	}
+	w.js = enginetest.JetStream(t, w.broker.URL())
+	enginetest.Streams(t, w.js)
 	keyFile := filepath.Join(t.TempDir(), "person.key")
 	var err error
 	if w.key, err = schema.LoadOrCreatePersonKey(keyFile); err != nil {
@@ -143,20 +140,6 @@ func (w *world) engineRestarts() int {
 	return w.restarts + w.engine.Restarts()
 }
 
-func connect(t testing.TB, url string) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
 // start starts an ingester; change may be nil.
 func (w *world) start(change func(*proc.IngesterConfig)) *proc.Ingester {
 	w.t.Helper()
@@ -192,7 +175,7 @@ func (w *world) ended(i *proc.Ingester) {
 // retries waits until an ingester has tried something again at least n times.
 func (w *world) retries(i *proc.Ingester, n uint64) {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("the ingester tries again, %d times", n), func() bool {
+	enginetest.Eventually(w.t, fmt.Sprintf("the ingester tries again, %d times", n), func() bool {
 		r, err := i.Report()
 		if err != nil {
 			w.t.Fatal(err)
@@ -224,7 +207,7 @@ func (w *world) rows() int64 { return w.count("SELECT count() FROM scan_rows") }
 // grows waits until more rows are stored than before.
 func (w *world) grows(before int64) {
 	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("more than %d rows are stored", before), func() bool { return w.rows() > before })
+	enginetest.Eventually(w.t, fmt.Sprintf("more than %d rows are stored", before), func() bool { return w.rows() > before })
 }
 
 // drained waits until all that is in SCANS is said to be stored, as long as there

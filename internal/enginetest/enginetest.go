@@ -1,5 +1,6 @@
-// Package enginetest gives tests a real ClickHouse and a real NATS server. One
-// engine serves all tests of a test binary, each in a database of its own.
+// Package enginetest gives tests a real ClickHouse and a real NATS server, connects
+// to them and waits for what they do. One engine serves all tests of a test binary,
+// each in a database of its own.
 //
 // With YAOSU_TEST_CLICKHOUSE and YAOSU_TEST_CLICKHOUSE_HTTP set to the DSNs of a
 // server (native and HTTP), Database uses that one: the same tests must pass on

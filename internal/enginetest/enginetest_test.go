@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/nats-io/nats.go"
 
 	"yaosu/internal/enginetest"
 )
@@ -40,16 +39,8 @@ func TestDatabase(t *testing.T) {
 }
 
 func TestBroker(t *testing.T) {
-	nc, err := nats.Connect(enginetest.Broker(t).URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := nc.JetStream()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := js.AccountInfo(); err != nil {
+	js := enginetest.JetStream(t, enginetest.Broker(t).URL())
+	if _, err := js.AccountInfo(t.Context()); err != nil {
 		t.Errorf("JetStream: %v", err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/internal/enginetest"
@@ -21,42 +20,11 @@ func TestMain(m *testing.M) {
 	os.Exit(enginetest.Run(m))
 }
 
-func connect(t *testing.T, url string) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
-// eventually waits until ok says yes.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			t.Fatalf("still waiting: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 func TestABrokerThatWasKilledComesBackWithItsMessages(t *testing.T) {
 	b := proc.StartBroker(t, proc.BrokerConfig{SyncAlways: true})
 	url := b.URL()
-	js := connect(t, url)
-	if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
+	js := enginetest.JetStream(t, url)
+	enginetest.Streams(t, js)
 	for range 2 {
 		if _, err := js.Publish(t.Context(), schema.ScanSubject("330106", "P01"), []byte("{}")); err != nil {
 			t.Fatal(err)
@@ -69,7 +37,7 @@ func TestABrokerThatWasKilledComesBackWithItsMessages(t *testing.T) {
 		if b.URL() != url {
 			t.Errorf("got %s, want %s as before", b.URL(), url)
 		}
-		eventually(t, "the connection is back", js.Conn().IsConnected)
+		enginetest.Eventually(t, "the connection is back", js.Conn().IsConnected)
 	}
 	stream, err := js.Stream(t.Context(), schema.StreamScans)
 	if err != nil {
@@ -87,10 +55,8 @@ func TestABrokerThatWasKilledComesBackWithItsMessages(t *testing.T) {
 func world(t *testing.T) (jetstream.JetStream, proc.IngesterConfig) {
 	t.Helper()
 	b := proc.StartBroker(t, proc.BrokerConfig{})
-	js := connect(t, b.URL())
-	if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-		t.Fatal(err)
-	}
+	js := enginetest.JetStream(t, b.URL())
+	enginetest.Streams(t, js)
 	dsn := enginetest.Database(t, "http")
 	enginetest.Schema(t, dsn)
 	key := filepath.Join(t.TempDir(), "person.key")
@@ -111,7 +77,7 @@ func publish(t *testing.T, js jetstream.JetStream) {
 // stores waits until the ingester has stored n messages.
 func stores(t *testing.T, i *proc.Ingester, n uint64) {
 	t.Helper()
-	eventually(t, "the message is stored", func() bool {
+	enginetest.Eventually(t, "the message is stored", func() bool {
 		r, err := i.Report()
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +99,7 @@ func TestAnIngesterIsMeasuredStoppedAndEnded(t *testing.T) {
 	if before.RSS < 1<<20 || before.RSS > 1<<30 || before.PeakRSS < before.RSS {
 		t.Errorf("got %+v, want some megabytes", before)
 	}
-	eventually(t, "it has used the processor", func() bool {
+	enginetest.Eventually(t, "it has used the processor", func() bool {
 		now, err := i.Usage()
 		return err == nil && now.CPU > 0
 	})
@@ -171,7 +137,7 @@ func TestAnIngesterDoesToItselfWhatItIsTold(t *testing.T) {
 	halting := cfg
 	halting.At = []proc.Act{{Step: "after insert", Nth: 1, Do: proc.Halt}}
 	i = proc.StartIngester(t, halting)
-	eventually(t, "it stands still", i.Stopped)
+	enginetest.Eventually(t, "it stands still", i.Stopped)
 	if err := i.Continue(); err != nil {
 		t.Fatal(err)
 	}

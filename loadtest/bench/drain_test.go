@@ -12,9 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"yaosu/internal/enginetest"
 	"yaosu/internal/proc"
 	"yaosu/loadtest"
@@ -114,18 +111,8 @@ func (w *world) fill(format loadtest.Format, perMessage, events int) *filled {
 	b := w.b
 	b.Helper()
 	f := &filled{broker: proc.StartBroker(b, proc.BrokerConfig{Output: os.Stderr})}
-	nc, err := nats.Connect(f.broker.URL(), nats.MaxReconnects(-1))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := schema.EnsureStreams(b.Context(), js, 1); err != nil {
-		b.Fatal(err)
-	}
+	js := enginetest.JetStream(b, f.broker.URL())
+	enginetest.Streams(b, js)
 	made, err := loadtest.NewTraffic(loadtest.TrafficConfig{Seed: 1, Events: events})
 	if err != nil {
 		b.Fatal(err)

@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/local"
 	"yaosu/scanner"
 	"yaosu/schema"
@@ -178,20 +178,10 @@ func traced(t *testing.T, sync string, do func(jetstream.JetStream)) []call {
 	if err != nil {
 		t.Fatalf("the traced server did not start (is ptrace allowed here?): %v", err)
 	}
-	conn, err := nats.Connect(strings.TrimSpace(url))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := schema.EnsureStreams(ctx, js, 1); err != nil {
-		t.Fatal(err)
-	}
+	js := enginetest.JetStream(t, strings.TrimSpace(url))
+	enginetest.Streams(t, js)
 	do(js)
-	conn.Close()
+	js.Conn().Close()
 	end()
 	text, err := os.ReadFile(trace)
 	if err != nil {

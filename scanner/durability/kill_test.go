@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"yaosu/internal/enginetest"
 	"yaosu/scanner"
 	"yaosu/schema"
 )
@@ -70,19 +71,9 @@ func TestNATSIsKilledWhileWePublish(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				conn, err := nats.Connect(s.url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
+				js := enginetest.JetStream(t, s.url,
 					nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // that it broke is no news
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
-				js, err := jetstream.New(conn)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := schema.EnsureStreams(t.Context(), js, 1); err != nil {
-					t.Fatal(err)
-				}
+				enginetest.Streams(t, js)
 				p, err := scanner.New(js, scanner.Config{MessageEvents: 1, Batch: batch, AckTimeout: 3 * time.Second})
 				if err != nil {
 					t.Fatal(err)
