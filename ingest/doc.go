@@ -30,16 +30,19 @@
 //  2. Read it, from where it is stored, strictly by sequence, through a consumer that
 //     remembers nothing and needs no acknowledgement. So there is no limit of
 //     deliveries to reach, and a message lost on the way is seen, as the server counts
-//     what it sends. A crash here loses what was in memory; it is still in the stream.
+//     what it sends: by the next message, or in a pause by asking. A crash here loses
+//     what was in memory; it is still in the stream.
 //  3. Build. A message is split, its events are checked and added to a block of
 //     columns; refused ones are set aside. A message larger than a batch is cut
-//     between two events. Rows are a function of the message alone: its bytes, its
-//     sequence and the time the stream took it. While one batch is stored the next one
+//     between two events. Rows are a function of the message alone, its bytes, its
+//     sequence and the time the stream took it, and of the placeholders known at the
+//     time. While one batch is stored the next one
 //     fills, so batches are small when there is little to do and large under load. A
 //     full batch stops the reading: memory is bounded, and the backlog waits in the
 //     stream, which refuses new messages when it is full.
 //  4. Open: the range of the batch is written into the ledger, from which event up to
-//     which. This is the fence: who has lost the stretch fails here. A crash after it
+//     which. This is the fence: who has lost the stretch fails here, and so does a batch
+//     that does not begin where the ledger says the one before it ended. A crash after it
 //     leaves an open range. Whoever takes the stretch over stores exactly that range
 //     first, so that the insert is the same and carries the same token.
 //  5. Reject. Refused events go to the stream REJECTS (with a Nats-Msg-Id made of
