@@ -247,12 +247,16 @@ func (p *Publisher) AddMessage(ctx context.Context, m *Message) error {
 }
 
 // Flush sends what was added and returns when all of it is acknowledged, with what
-// the Publisher has done since New. After an error too the counts are true.
+// the Publisher has done since New. After an error too the counts are true. With a
+// ctx that has ended nothing more is sent.
 func (p *Publisher) Flush(ctx context.Context) (Published, error) {
 	if p.err != nil {
 		return p.done, p.err
 	}
-	err := p.closeAll(ctx)
+	err := ctx.Err()
+	if err == nil {
+		err = p.closeAll(ctx)
+	}
 	if err == nil {
 		err = p.closeBatch(ctx)
 	}
