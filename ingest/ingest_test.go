@@ -636,6 +636,27 @@ func TestTwoReadersLoseNothing(t *testing.T) {
 	w.wantCount(2000, stored)
 }
 
+// The first of them makes the ledger's bucket while the others look for it.
+func TestManyMayStartAtOnce(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "native"), enginetest.Broker(t).URL())
+	for round := range 10 {
+		cfg := w.cfg
+		cfg.Ledger = fmt.Sprintf("LEDGER%d", round)
+		w.cfg.Ledger = cfg.Ledger
+		var stops []func()
+		for range 4 {
+			cfg.Metrics = &ingest.Metrics{}
+			stops = append(stops, w.run(cfg))
+		}
+		w.publish(sale(round))
+		w.acknowledged()
+		for _, stop := range stops {
+			stop()
+		}
+	}
+	w.wantCount(10, stored)
+}
+
 func TestAStreamMadeAnewIsReadFromItsBeginning(t *testing.T) {
 	for _, workers := range []int{1, 2} {
 		t.Run(fmt.Sprintf("by %d workers", workers), func(t *testing.T) {

@@ -126,6 +126,9 @@ func (b *book) reopen(ctx context.Context) error {
 			Replicas:    max(b.replicas, 1),
 		})
 	}
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		kv, err = b.js.KeyValue(ctx, b.bucket) // another ingester was faster
+	}
 	if err == nil {
 		kv, err = b.askTheLeader(ctx, kv)
 	}
@@ -183,16 +186,22 @@ func (b *book) read(ctx context.Context) (*ledger, error) {
 
 // refresh reads the ledger; mu is held.
 func (b *book) refresh(ctx context.Context) error {
-	if b.kv == nil {
-		if err := b.reopen(ctx); err != nil {
+	for again := false; ; again = true {
+		if b.kv == nil {
+			if err := b.reopen(ctx); err != nil {
+				return err
+			}
+		}
+		var err error
+		if b.seen, b.revision, err = readLedger(ctx, b.kv); err == nil {
+			return nil
+		}
+		b.seen, b.kv = nil, nil
+		// Nobody answers where another ingester has just changed who does; see askTheLeader.
+		if again || !errors.Is(err, nats.ErrNoResponders) {
 			return err
 		}
 	}
-	var err error
-	if b.seen, b.revision, err = readLedger(ctx, b.kv); err != nil {
-		b.seen, b.kv = nil, nil
-	}
-	return err
 }
 
 // change does what alter does to the ledger, on its newest revision. alter is
