@@ -9,7 +9,6 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"yaosu/schema"
@@ -17,7 +16,7 @@ import (
 
 // Config says what a pass works on.
 type Config struct {
-	Conn driver.Conn
+	Conn *schema.Conn
 
 	// Rules default to all live rules of this program. Rules given here run
 	// whatever their status.
@@ -31,8 +30,15 @@ type Config struct {
 	// live.
 	Try bool
 
+	// Rebuild makes what passes keep anew from the scans, before anything else.
+	Rebuild bool
+
 	// Every is how often Run looks whether anything came in. Default 10 s.
 	Every time.Duration
+
+	// ChunkCodes is how many codes are looked at together. Memory and the size of
+	// the work rooms follow it. Default 1,000,000.
+	ChunkCodes int
 
 	// Log gets a line a pass and what failed. Default: nowhere.
 	Log *slog.Logger
@@ -43,20 +49,35 @@ type Config struct {
 
 // Report is what a pass did, rule by rule.
 type Report struct {
-	Rules []RuleReport
-	Took  time.Duration
+	Pass     uint64 // microseconds of its start
+	Arrivals uint64 // rows of scans that came in since the last one
+	Codes    uint64 // codes whose lives were looked at
+	Rules    []RuleReport
+	Took     time.Duration
+
+	ReadRows, ReadBytes uint64 // what the engine read for it
 }
 
-// RuleReport counts the findings of one rule: all that stand, and of these the
-// new and the changed; explained are those that stood before and no longer do.
+// RuleReport counts the findings of one rule: all that stand among those looked
+// at, and of these the new and the changed; explained are those that stood before
+// and no longer do. Whole says that everything was looked at.
 type RuleReport struct {
 	ID                             string
+	Whole                          bool
+	Judged                         uint64
 	Found, New, Changed, Explained int
 	Took                           time.Duration
+
+	read reading
 }
 
-// spillAfter is what one query of a pass holds before it spills to disk, bytes.
-const spillAfter = 1 << 30
+const (
+	// spillAfter is what one query of a pass holds before it spills to disk, bytes.
+	spillAfter = 1 << 30
+
+	// maxMemory is where the engine refuses a query of a pass, bytes.
+	maxMemory = 3 << 30
+)
 
 // Check says what is wrong with the rules and parameters, before anything runs.
 func (c *Config) Check() error { return c.fill() }
@@ -64,6 +85,9 @@ func (c *Config) Check() error { return c.fill() }
 func (c *Config) fill() error {
 	if c.Every <= 0 {
 		c.Every = 10 * time.Second
+	}
+	if c.ChunkCodes <= 0 {
+		c.ChunkCodes = 1_000_000
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -88,20 +112,48 @@ func (c *Config) fill() error {
 // Once makes one full pass over all that is in the table. A second one over the
 // same scans changes nothing.
 func Once(ctx context.Context, cfg Config) (Report, error) {
+	return onePass(ctx, cfg, true)
+}
+
+// Next looks at what came in since the last pass, and at what that concerns. It
+// leaves the same suspects as Once, and looks at everything for rules that are
+// new, have other parameters, or whose reference data is new.
+func Next(ctx context.Context, cfg Config) (Report, error) {
+	return onePass(ctx, cfg, false)
+}
+
+func onePass(ctx context.Context, cfg Config, whole bool) (Report, error) {
 	if err := cfg.fill(); err != nil {
 		return Report{}, err
 	}
+	spread, err := cfg.Conn.Spread(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	if spread || cfg.Try {
+		return cfg.direct(ctx)
+	}
+	w, err := openWorker(ctx, &cfg)
+	if err != nil {
+		return Report{}, err
+	}
+	report, err := w.pass(ctx, whole)
+	return report, errors.Join(err, w.close(ctx))
+}
+
+// direct runs the rules over the views of the database itself and keeps nothing:
+// for a cluster, and for a trial.
+func (c *Config) direct(ctx context.Context) (Report, error) {
 	start := time.Now()
-	var report Report
-	var failed []error
-	exempt, err := readExemptions(ctx, cfg.Conn)
+	report := Report{Pass: uint64(start.UnixMicro())}
+	exempt, err := readExemptions(ctx, c.Conn)
 	if err != nil {
 		return report, err
 	}
-	for _, rule := range cfg.Rules {
-		began := time.Now()
-		r, err := cfg.runRule(ctx, &rule, exempt)
-		if err != nil {
+	var failed []error
+	for _, rule := range c.Rules {
+		r := RuleReport{ID: rule.ID, Whole: true}
+		if err := c.runRule(ctx, c.Conn, &rule, exempt, everything{}, &r); err != nil {
 			// One rule that cannot be worked out must not keep the others from running.
 			failed = append(failed, fmt.Errorf("rule %s: %w", rule.ID, err))
 			if ctx.Err() != nil {
@@ -109,46 +161,44 @@ func Once(ctx context.Context, cfg Config) (Report, error) {
 			}
 			continue
 		}
-		r.Took = time.Since(began)
 		report.Rules = append(report.Rules, r)
-		cfg.Log.Debug("rule done", "rule", r.ID, "found", r.Found, "new", r.New, "changed", r.Changed, "explained", r.Explained, "took", r.Took)
 	}
 	report.Took = time.Since(start)
 	return report, errors.Join(failed...)
 }
 
 // restFactor is how many times as long as a pass the service rests after it: a
-// full pass over a large table must not take the engine from the ingester.
-const restFactor = 4
+// pass over a large table must not take the engine from the ingester.
+const restFactor = 2
 
-// Run makes a pass whenever scans or reference data came in, until ctx ends. A
-// pass that fails is logged and tried again: the engine may be away.
+// Run makes a pass whenever scans, reference data or parameters came in, until
+// ctx ends. A pass that fails is logged and tried again: the engine may be away.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.fill(); err != nil {
 		return err
 	}
-	var seen string
 	for {
-		rest := cfg.Every
-		now, err := watermark(ctx, cfg.Conn)
-		if err == nil && now != seen {
-			var report Report
-			report, err = Once(ctx, cfg)
-			cfg.logPass(report)
-			rest = max(rest, restFactor*report.Took)
-			if err == nil {
-				seen = now
-			}
-		}
+		took, err := cfg.turn(ctx)
 		if err != nil && ctx.Err() == nil {
 			cfg.Log.Warn("pass failed, will try again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(rest):
+		case <-time.After(max(cfg.Every, restFactor*took)):
 		}
 	}
+}
+
+// turn is one pass of the service, where there is anything to look at.
+func (c *Config) turn(ctx context.Context) (time.Duration, error) {
+	idle, err := c.idle(ctx)
+	if err != nil || idle {
+		return 0, err
+	}
+	report, err := onePass(ctx, *c, false)
+	c.logPass(report)
+	return report.Took, err
 }
 
 func (c *Config) logPass(report Report) {
@@ -156,55 +206,57 @@ func (c *Config) logPass(report Report) {
 	for _, r := range report.Rules {
 		found, fresh, changed, explained = found+r.Found, fresh+r.New, changed+r.Changed, explained+r.Explained
 	}
-	c.Log.Info("pass done", "found", found, "new", fresh, "changed", changed, "explained", explained, "took", report.Took.Round(time.Millisecond))
+	c.Log.Info("pass done", "arrivals", report.Arrivals, "codes", report.Codes, "judged_found", found, "new", fresh, "changed", changed,
+		"explained", explained, "read_rows", report.ReadRows, "took", report.Took.Round(time.Millisecond))
 }
 
-// watermark changes whenever a scan or a row of reference data comes in.
-func watermark(ctx context.Context, conn driver.Conn) (string, error) {
-	var mark string
-	err := conn.QueryRow(ctx, `SELECT toString((
-		(SELECT max(seq) FROM scan_rows),
-		(SELECT count() FROM scan_rows),
-		(SELECT max(loaded) FROM reference_orgs),
-		(SELECT max(loaded) FROM reference_drugs),
-		(SELECT max(loaded) FROM reference_persons),
-		(SELECT max(loaded) FROM reference_inpatient),
-		(SELECT max(loaded) FROM reference_regions),
-		(SELECT max(loaded) FROM reference_packs),
-		(SELECT max(loaded) FROM reference_exemptions)))`).Scan(&mark)
-	if err != nil {
-		return "", fmt.Errorf("look for new scans: %w", err)
-	}
-	return mark, nil
+// judgement says which findings of a rule are looked at: of others a room holds a
+// part, and they stay as they were.
+type judgement interface {
+	// standing narrows the suspects of before to those looked at: SQL over
+	// suspect_rows, with its parameters in place.
+	standing() string
+	// covers tells whether a finding is one of those looked at.
+	covers(f *finding) bool
 }
 
-// runRule finds what the rule finds now, and writes what differs from what
-// stood before.
-func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (RuleReport, error) {
-	report := RuleReport{ID: rule.ID}
+// everything is the judgement of a rule that sees all there is.
+type everything struct{}
+
+func (everything) standing() string     { return "true" }
+func (everything) covers(*finding) bool { return true }
+
+// runRule finds what the rule finds now in a room, and writes what differs from
+// what stood before.
+func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exempt exemptions, judged judgement, report *RuleReport) error {
+	began := time.Now()
+	defer func() { report.Took += time.Since(began) }()
 	values := rule.values(c.Params)
-	findings, err := c.find(ctx, rule, values)
+	findings, err := c.find(ctx, room, rule, values, &report.read)
 	if err != nil {
-		return report, err
+		return err
 	}
 	if c.Try {
-		report.Found = len(findings)
+		report.Found += len(findings)
 		for _, f := range findings {
 			c.Log.Info("found on trial", "rule", rule.ID, "entity", f.entityID, "reason", f.reason)
 		}
-		return report, nil
+		return nil
 	}
-	before, err := readStanding(ctx, c.Conn, rule.ID)
+	before, err := readStanding(ctx, c.Conn, rule.ID, judged.standing())
 	if err != nil {
-		return report, err
+		return err
 	}
 	parameters, err := json.Marshal(values)
 	if err != nil {
-		return report, err
+		return err
 	}
 	now := c.Now().Truncate(time.Millisecond)
 	var changed []standing
 	for _, f := range findings {
+		if !judged.covers(&f) {
+			continue
+		}
 		s := f.suspect(rule, string(parameters))
 		exempt.apply(&s)
 		old, stood := before[s.ID]
@@ -234,7 +286,12 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 		changed = append(changed, old)
 		report.Explained++
 	}
-	return report, writeStanding(ctx, c.Conn, changed)
+	if err := writeStanding(ctx, c.Conn, changed); err != nil {
+		return err
+	}
+	c.Log.Debug("rule done", "rule", rule.ID, "whole", report.Whole, "judged", report.Judged, "found", report.Found, "new", report.New,
+		"changed", report.Changed, "explained", report.Explained, "took", time.Since(began))
+	return nil
 }
 
 // sameFinding tells whether two states of a suspect say the same was found;
@@ -247,14 +304,8 @@ func sameFinding(a, b schema.Suspect) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-func (c *Config) find(ctx context.Context, rule *Rule, values map[string]string) ([]finding, error) {
-	ctx = clickhouse.Context(ctx,
-		clickhouse.WithParameters(values),
-		clickhouse.WithSettings(clickhouse.Settings{
-			"max_bytes_before_external_group_by": spillAfter,
-			"max_bytes_before_external_sort":     spillAfter,
-		}))
-	rows, err := c.Conn.Query(ctx, rule.SQL)
+func (c *Config) find(ctx context.Context, room *schema.Conn, rule *Rule, values map[string]string, read *reading) ([]finding, error) {
+	rows, err := room.Query(ruleContext(ctx, values, read), rule.SQL)
 	if err != nil {
 		return nil, err
 	}

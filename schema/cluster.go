@@ -59,6 +59,8 @@ func placements() map[string]place {
 		"decisions":    {spread, "cityHash64(suspect_id)"},
 		"reject_rows":  {spread, "cityHash64(seq, position)"},
 
+		"arrivals":        {placement: perShard},
+		"void_arrivals":   {placement: ofItsOwn},
 		"scans":           {placement: perShard},
 		"unnamed_scans":   {placement: perShard},
 		"named_scans":     {placement: perShard},
@@ -103,6 +105,17 @@ func placements() map[string]place {
 		"pack_sizes":   {placement: alike},
 
 		"migrations": {placement: ofItsOwn},
+
+		// Passes over a cluster work everything out anew and keep nothing.
+		"sale_rows":    {placement: ofItsOwn},
+		"move_rows":    {placement: ofItsOwn},
+		"pair_rows":    {placement: ofItsOwn},
+		"restock_rows": {placement: ofItsOwn},
+		"late_rows":    {placement: ofItsOwn},
+		"pass_marks":   {placement: ofItsOwn},
+		"kept_sales":   {placement: ofItsOwn},
+		"kept_moves":   {placement: ofItsOwn},
+		"detect_runs":  {spread, "pass"},
 	}
 }
 

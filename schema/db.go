@@ -18,7 +18,14 @@ const DefaultDatabase = "yaosu"
 type Conn struct {
 	driver.Conn
 	inserter *inserter
+	opts     *clickhouse.Options
 }
+
+// Database is the name of the database that names without one are found in.
+func (c *Conn) Database() string { return c.opts.Auth.Database }
+
+// In is a connection of its own to another database of the same server.
+func (c *Conn) In(database string) (*Conn, error) { return open(inDatabase(c.opts, database)) }
 
 // Close ends both.
 func (c *Conn) Close() error {
@@ -33,11 +40,15 @@ func Open(dsn string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(opts)
+}
+
+func open(opts *clickhouse.Options) (*Conn, error) {
 	conn, err := clickhouse.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open ClickHouse: %w", err)
 	}
-	return &Conn{Conn: conn, inserter: newInserter(opts)}, nil
+	return &Conn{Conn: conn, inserter: newInserter(opts), opts: opts}, nil
 }
 
 func options(dsn string) (*clickhouse.Options, error) {

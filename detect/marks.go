@@ -1,0 +1,245 @@
+package detect
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"yaosu/schema"
+)
+
+// marks say how far passes are. The blocks of scans and voids a pass looked at
+// are noted when it is done with all else: one that dies is made again.
+type marks map[string]string
+
+const (
+	markScans = "scans"
+	markVoids = "voids"
+	markPacks = "packs"
+	markBusy  = "busy"
+)
+
+func readMarks(ctx context.Context, conn *schema.Conn) (marks, error) {
+	rows, err := conn.Query(ctx, "SELECT name, mark FROM pass_marks FINAL")
+	if err != nil {
+		return nil, fmt.Errorf("read how far passes are: %w", err)
+	}
+	defer rows.Close()
+	m := marks{}
+	for rows.Next() {
+		var name, mark string
+		if err := rows.Scan(&name, &mark); err != nil {
+			return nil, fmt.Errorf("read how far passes are: %w", err)
+		}
+		m[name] = mark
+	}
+	return m, rows.Err()
+}
+
+func (m marks) block(name string) uint64 {
+	n, _ := strconv.ParseUint(m[name], 10, 64)
+	return n
+}
+
+// note writes marks. Of two passes the later one's stay.
+func note(ctx context.Context, conn *schema.Conn, pass uint64, fresh marks) error {
+	batch, err := conn.PrepareBatch(ctx, "INSERT INTO pass_marks (name, mark, pass)")
+	if err != nil {
+		return fmt.Errorf("note how far passes are: %w", err)
+	}
+	defer batch.Close()
+	for _, name := range slices.Sorted(maps.Keys(fresh)) {
+		if err := batch.Append(name, fresh[name], pass); err != nil {
+			return fmt.Errorf("note how far passes are: %w", err)
+		}
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("note how far passes are: %w", err)
+	}
+	return nil
+}
+
+// ruleMark is what a rule was last worked out with. A rule looks only at what was
+// touched when all of it is as it was, and it has seen all scans up to the pass.
+type ruleMark struct {
+	Version string            `json:"version"`
+	SQL     string            `json:"sql"` // digest
+	Params  map[string]string `json:"params"`
+	Loads   map[string]string `json:"loads"` // newest load of the reference data it reads
+	Scans   uint64            `json:"scans"`
+}
+
+func (m ruleMark) String() string {
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return string(b)
+}
+
+// loads are the newest load of each kind of reference data, and of exemptions.
+func readLoads(ctx context.Context, conn *schema.Conn) (map[string]string, error) {
+	loads := map[string]string{}
+	for _, kind := range []string{"orgs", "drugs", "persons", "inpatient", "regions", "packs", "exemptions"} {
+		var at string
+		if err := conn.QueryRow(ctx, "SELECT toString(max(loaded)) FROM reference_"+kind).Scan(&at); err != nil {
+			return nil, fmt.Errorf("look for new %s: %w", kind, err)
+		}
+		loads[kind] = at
+	}
+	return loads, nil
+}
+
+// newest is the last block of scans and of voids that is in the table. Blocks are
+// numbered as they come to stand, so all up to it are there.
+func newest(ctx context.Context, conn *schema.Conn, from marks) (scans, voids uint64, err error) {
+	for _, q := range []struct {
+		table, mark string
+		into        *uint64
+	}{{"arrivals", markScans, &scans}, {"void_arrivals", markVoids, &voids}} {
+		seen := from.block(q.mark)
+		err := conn.QueryRow(ctx, fmt.Sprintf("SELECT greatest(max(block), %d) FROM %s WHERE part_block > %d", seen, q.table, seen)).Scan(q.into)
+		if err != nil {
+			return 0, 0, fmt.Errorf("look for new scans: %w", err)
+		}
+	}
+	return scans, voids, nil
+}
+
+// idle tells whether nothing came in since the last pass.
+func (c *Config) idle(ctx context.Context) (bool, error) {
+	if spread, err := c.Conn.Spread(ctx); err != nil {
+		return false, err
+	} else if spread {
+		return c.idleSpread(ctx)
+	}
+	m, err := readMarks(ctx, c.Conn)
+	if err != nil {
+		return false, err
+	}
+	scans, voids, err := newest(ctx, c.Conn, m)
+	if err != nil {
+		return false, err
+	}
+	if scans != m.block(markScans) || voids != m.block(markVoids) {
+		return false, nil
+	}
+	loads, err := readLoads(ctx, c.Conn)
+	if err != nil {
+		return false, err
+	}
+	for _, rule := range c.Rules {
+		if m["rule "+rule.ID] != c.ruleMark(&rule, loads, scans).String() {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (c *Config) ruleMark(rule *Rule, loads map[string]string, scans uint64) ruleMark {
+	m := ruleMark{Version: rule.Version, SQL: rule.digest(), Params: rule.values(c.Params), Loads: map[string]string{"exemptions": loads["exemptions"]}, Scans: scans}
+	for kind := range rule.references() {
+		m.Loads[kind] = loads[kind]
+	}
+	return m
+}
+
+// busy is a lease: two passes at once would write over each other's rooms.
+const (
+	busyFor   = 60 * time.Second
+	busyBeat  = 15 * time.Second
+	busyRetry = time.Second
+	busySettle = 200 * time.Millisecond
+)
+
+// takeLease waits until no other pass runs on this database, and makes this one
+// the pass that runs. release gives it up; lost ends when another took it.
+func (c *Config) takeLease(ctx context.Context) (lost context.Context, release func(), err error) {
+	name := rand.Text()
+	told := false
+	for {
+		var owner string
+		var age float64
+		err := c.Conn.QueryRow(ctx, `SELECT
+				ifNull(any(mark), ''),
+				ifNull(any(toUnixTimestamp64Micro(now64(6)) - toInt64(pass)), 0) / 1e6
+			FROM pass_marks FINAL
+			WHERE name = 'busy'`).Scan(&owner, &age)
+		if err != nil {
+			return nil, nil, fmt.Errorf("see whether a pass runs: %w", err)
+		}
+		switch {
+		case owner == name:
+			lost, end := context.WithCancelCause(ctx)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c.keepLease(lost, name, end)
+			}()
+			return lost, func() {
+				end(nil)
+				<-done
+				// Whoever waits need not wait until it runs out. Failing that, it does.
+				_ = c.beat(context.WithoutCancel(ctx), "")
+			}, nil
+		case owner != "" && age < busyFor.Seconds():
+			if !told {
+				told = true
+				c.Log.Info("another pass runs, waiting for it")
+			}
+		default:
+			if err := c.beat(ctx, name); err != nil {
+				return nil, nil, err
+			}
+			// Of two that did so at once, the later one then reads its own name.
+			select {
+			case <-ctx.Done():
+				return nil, nil, ctx.Err()
+			case <-time.After(busySettle):
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(busyRetry):
+		}
+	}
+}
+
+func (c *Config) beat(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, busyBeat)
+	defer cancel()
+	if err := c.Conn.Exec(ctx, "INSERT INTO pass_marks (name, mark, pass) SELECT 'busy', ?, toUnixTimestamp64Micro(now64(6))", name); err != nil {
+		return fmt.Errorf("say that a pass runs: %w", err)
+	}
+	return nil
+}
+
+// keepLease renews the lease until ctx ends, and ends the pass when it is another's.
+func (c *Config) keepLease(ctx context.Context, name string, end context.CancelCauseFunc) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(busyBeat):
+		}
+		var owner string
+		err := c.Conn.QueryRow(ctx, "SELECT ifNull(any(mark), '') FROM pass_marks FINAL WHERE name = 'busy'").Scan(&owner)
+		if err == nil && owner != name {
+			end(fmt.Errorf("another pass took over"))
+			return
+		}
+		if err == nil {
+			err = c.beat(ctx, name)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.Log.Warn("cannot say that this pass still runs", "error", err)
+		}
+	}
+}

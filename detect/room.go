@@ -1,0 +1,248 @@
+package detect
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"yaosu/schema"
+)
+
+//go:embed steps
+var steps embed.FS
+
+// rooms are the databases a pass works in, beside the one with the scans. Rules
+// name relations without a database, so the same SQL works in each.
+//
+//	lives  all there is of the codes under judgement, and the views over it
+//	desk   what came of them: sales, stock_moves and what follows from those
+//	rest   sales and moves of the persons, devices and institutions under judgement
+//	whole  everything that passes keep
+type rooms struct {
+	main                     *schema.Conn
+	lives, desk, rest, whole *schema.Conn
+	pass                     uint64
+	read                     *reading
+}
+
+// referenceViews are what all rooms read where it is.
+var referenceViews = []string{"orgs", "org_facts", "drugs", "pack_sizes", "persons", "inpatient", "regions", "packs"}
+
+// lifeViews stand one on the other, in this order, and on scan_rows and voids.
+var lifeViews = []string{
+	"scans", "void_targets", "void_keys", "unnamed_scans", "named_scans", "timed_scans", "stock_moves",
+	"busy_codes", "fates", "busy_sales", "sales", "reversed_codes", "late_reversals",
+}
+
+// codeViews follow from sales and stock_moves, in this order.
+var codeViews = []string{"effective_sales", "code_uses", "sale_pairs", "restocks"}
+
+// openRooms makes the rooms anew; what an earlier pass left in them goes.
+func openRooms(ctx context.Context, main *schema.Conn, read *reading) (*rooms, error) {
+	r := &rooms{main: main, read: read}
+	selects, err := main.Selects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, room := range []struct {
+		name string
+		into **schema.Conn
+		make func(context.Context, *schema.Conn, map[string]string) error
+	}{
+		{"lives", &r.lives, r.makeLives},
+		{"desk", &r.desk, r.makeDesk},
+		{"rest", &r.rest, r.makeRest},
+		{"whole", &r.whole, r.makeWhole},
+	} {
+		database := main.Database() + "_" + room.name
+		err := r.exec(ctx, main, "DROP DATABASE IF EXISTS {room:Identifier} SYNC", "room", database)
+		if err == nil {
+			err = r.exec(ctx, main, "CREATE DATABASE {room:Identifier} COMMENT 'work room of yaosu detect, made anew by each of its starts'", "room", database)
+		}
+		if err == nil {
+			*room.into, err = main.In(database)
+		}
+		if err == nil {
+			err = room.make(ctx, *room.into, selects)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("make the room %s: %w", database, err), r.close(ctx))
+		}
+	}
+	return r, nil
+}
+
+// close takes the rooms down.
+func (r *rooms) close(ctx context.Context) error {
+	var failed []error
+	for _, room := range []*schema.Conn{r.lives, r.desk, r.rest, r.whole} {
+		if room == nil {
+			continue
+		}
+		failed = append(failed, room.Close(),
+			r.exec(ctx, r.main, "DROP DATABASE IF EXISTS {room:Identifier} SYNC", "room", room.Database()))
+	}
+	return errors.Join(failed...)
+}
+
+// makeViews makes the named views in a room, over what is there.
+func makeViews(ctx context.Context, room *schema.Conn, selects map[string]string, names []string) error {
+	for _, name := range names {
+		query, known := selects[name]
+		if !known {
+			return fmt.Errorf("the schema has no view %s", name)
+		}
+		if err := room.Exec(ctx, "CREATE VIEW "+name+" AS "+query); err != nil {
+			return fmt.Errorf("view %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// execAll runs statements that have the main database for their parameter main.
+func (r *rooms) execAll(ctx context.Context, room *schema.Conn, statements ...string) error {
+	for _, statement := range statements {
+		if err := r.exec(ctx, room, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+func (r *rooms) makeReference(ctx context.Context, room *schema.Conn) error {
+	for _, name := range referenceViews {
+		if err := room.Exec(ctx, fmt.Sprintf("CREATE VIEW %s AS SELECT * FROM `%s`.%s", name, r.main.Database(), name)); err != nil {
+			return fmt.Errorf("view %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (r *rooms) makeLives(ctx context.Context, room *schema.Conn, selects map[string]string) error {
+	main := "`" + r.main.Database() + "`."
+	if err := r.execAll(ctx, room,
+		// Made from a query, tables have no codecs: they are written once and read at once.
+		"CREATE TABLE scan_rows ENGINE = ReplacingMergeTree(promptness) ORDER BY (code, code_text, org, event_id, digest) AS SELECT * FROM "+main+"scan_rows LIMIT 0",
+		"CREATE TABLE voids ENGINE = ReplacingMergeTree(promptness) ORDER BY (org, event_id, digest) AS SELECT * FROM "+main+"voids LIMIT 0",
+		"CREATE TABLE touched (code UInt64) ENGINE = ReplacingMergeTree ORDER BY code",
+		"CREATE TABLE judged_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
+		"CREATE TABLE void_names (org String, key UInt64) ENGINE = MergeTree ORDER BY key",
+		"CREATE TABLE families (child UInt64, child_key String, parent UInt64, parent_key String, loaded DateTime64(6, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY child",
+		"CREATE TABLE ancestors (child_key String, ancestor UInt64, ancestor_key String) ENGINE = MergeTree ORDER BY child_key",
+	); err != nil {
+		return err
+	}
+	return makeViews(ctx, room, selects, lifeViews)
+}
+
+// codeRoom is what desk and whole have in common: all that follows from sales
+// and stock_moves.
+func (r *rooms) codeRoom(ctx context.Context, room *schema.Conn, selects map[string]string) error {
+	if err := r.makeReference(ctx, room); err != nil {
+		return err
+	}
+	if err := r.execAll(ctx, room,
+		// Busy codes are a choice of speed where there are many; here are few.
+		"CREATE VIEW busy_sales AS SELECT * FROM sales",
+		"CREATE VIEW moved_codes AS SELECT DISTINCT code FROM stock_moves",
+	); err != nil {
+		return err
+	}
+	return makeViews(ctx, room, selects, codeViews)
+}
+
+func (r *rooms) makeDesk(ctx context.Context, room *schema.Conn, selects map[string]string) error {
+	main := "`" + r.main.Database() + "`."
+	if err := r.execAll(ctx, room,
+		"CREATE TABLE sales ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_sales LIMIT 0",
+		"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_moves LIMIT 0",
+		fmt.Sprintf("CREATE VIEW late_reversals AS SELECT * FROM `%s`.late_reversals", r.lives.Database()),
+	); err != nil {
+		return err
+	}
+	return r.codeRoom(ctx, room, selects)
+}
+
+func (r *rooms) makeRest(ctx context.Context, room *schema.Conn, selects map[string]string) error {
+	main := "`" + r.main.Database() + "`."
+	if err := r.makeReference(ctx, room); err != nil {
+		return err
+	}
+	return errors.Join(
+		r.execAll(ctx, room,
+			"CREATE TABLE sales ENGINE = MergeTree ORDER BY (person, time) AS SELECT * FROM "+main+"kept_sales LIMIT 0",
+			"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT * FROM "+main+"kept_moves LIMIT 0",
+			"CREATE TABLE judged (rule String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
+			"CREATE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
+			"CREATE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
+			"CREATE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
+		),
+		makeViews(ctx, room, selects, []string{"effective_sales"}))
+}
+
+func (r *rooms) makeWhole(ctx context.Context, room *schema.Conn, selects map[string]string) error {
+	main := "`" + r.main.Database() + "`."
+	if err := r.execAll(ctx, room,
+		"CREATE VIEW sales AS SELECT * FROM "+main+"kept_sales",
+		"CREATE VIEW stock_moves AS SELECT * FROM "+main+"kept_moves",
+		"CREATE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
+	); err != nil {
+		return err
+	}
+	return r.codeRoom(ctx, room, selects)
+}
+
+// step runs one file of steps in a room.
+func (r *rooms) step(ctx context.Context, room *schema.Conn, name string, params ...string) error {
+	query, err := steps.ReadFile("steps/" + name + ".sql")
+	if err != nil {
+		return err
+	}
+	if err := r.exec(ctx, room, string(query), params...); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// exec runs a statement with parameters, given as name and value in turn; main,
+// desk and pass are known to all.
+func (r *rooms) exec(ctx context.Context, room *schema.Conn, query string, params ...string) error {
+	return room.Exec(r.with(ctx, params...), query)
+}
+
+// with gives queries of a pass their parameters and bounds.
+func (r *rooms) with(ctx context.Context, params ...string) context.Context {
+	values := map[string]string{"main": r.main.Database(), "pass": strconv.FormatUint(r.pass, 10)}
+	if r.desk != nil {
+		values["desk"] = r.desk.Database()
+	}
+	for i := 0; i+1 < len(params); i += 2 {
+		values[params[i]] = params[i+1]
+	}
+	return clickhouse.Context(ctx,
+		clickhouse.WithParameters(values),
+		clickhouse.WithSettings(bounds()),
+		clickhouse.WithProgress(r.read.add))
+}
+
+// bounds keep one query of a pass within the memory of a small engine.
+func bounds() clickhouse.Settings {
+	return clickhouse.Settings{
+		"max_memory_usage":                   maxMemory,
+		"max_bytes_before_external_group_by": spillAfter,
+		"max_bytes_before_external_sort":     spillAfter,
+		"join_algorithm":                     "hash,grace_hash",
+	}
+}
+
+// reading counts what the engine read.
+type reading struct{ rows, bytes uint64 }
+
+func (r *reading) add(p *clickhouse.Progress) {
+	r.rows += p.Rows
+	r.bytes += p.Bytes
+}

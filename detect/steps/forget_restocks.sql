@@ -1,0 +1,5 @@
+INSERT INTO {main:Identifier}.restock_rows
+SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands)
+FROM {main:Identifier}.restock_rows
+FINAL
+WHERE stands AND code IN (SELECT code FROM judged_codes)

@@ -1,0 +1,45 @@
+-- Uploads that are no sale of their own: voided, merged, or with a wrong clock.
+INSERT INTO {main:Identifier}.sale_rows
+(
+    org,
+    device,
+    time,
+    code,
+    row_hash,
+    pass,
+    state,
+    scheme,
+    code_text,
+    event_id,
+    digest,
+    region,
+    drug,
+    lot,
+    person,
+    pay
+)
+SELECT
+    org,
+    device,
+    time,
+    code,
+    toUInt32(cityHash64(event_id, digest, code_text)) AS row_hash,
+    {pass:UInt64} AS pass,
+    'gone' AS state,
+    scheme,
+    code_text,
+    event_id,
+    digest,
+    region,
+    drug,
+    lot,
+    person,
+    pay
+FROM scans
+WHERE kind = 'sale'
+    AND code IN (SELECT code FROM judged_codes)
+    AND cityHash64(code, code_text, org, event_id, digest) NOT IN
+    (
+        SELECT cityHash64(code, code_text, org, event_id, digest)
+        FROM {desk:Identifier}.sales
+    )

@@ -1,0 +1,5 @@
+INSERT INTO voids
+SELECT *
+FROM {main:Identifier}.voids
+FINAL
+WHERE org IN (SELECT DISTINCT org FROM scan_rows)
