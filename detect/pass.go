@@ -45,6 +45,8 @@ type Config struct {
 
 	// Now is the clock of opened_at and updated_at. Default time.Now.
 	Now func() time.Time
+
+	seen string // of a cluster, when Run last looked
 }
 
 // Report is what a pass did, rule by rule.
@@ -198,6 +200,9 @@ func (c *Config) turn(ctx context.Context) (time.Duration, error) {
 	}
 	report, err := onePass(ctx, *c, false)
 	c.logPass(report)
+	if err != nil {
+		c.seen = ""
+	}
 	return report.Took, err
 }
 

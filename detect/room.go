@@ -176,7 +176,14 @@ func (r *rooms) makeRest(ctx context.Context, room *schema.Conn, selects map[str
 		r.execAll(ctx, room,
 			"CREATE TABLE sales ENGINE = MergeTree ORDER BY (person, time) AS SELECT * FROM "+main+"kept_sales LIMIT 0",
 			"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT * FROM "+main+"kept_moves LIMIT 0",
-			"CREATE TABLE judged (rule String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
+			"CREATE TABLE judged (rule String, entity String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
+			"CREATE TABLE keys (org String, device String, time DateTime64(3, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY (org, device, time)",
+			`CREATE TABLE touched_sales ENGINE = MergeTree ORDER BY (person, time) AS
+			SELECT org, device, time, code_key, event_id, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone
+			FROM `+main+`kept_sales LIMIT 0`,
+			"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind FROM "+main+"kept_moves LIMIT 0",
+			"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",
+			"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
 			"CREATE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
 			"CREATE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
 			"CREATE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
@@ -245,4 +252,12 @@ type reading struct{ rows, bytes uint64 }
 func (r *reading) add(p *clickhouse.Progress) {
 	r.rows += p.Rows
 	r.bytes += p.Bytes
+}
+
+// ruleContext gives the query of a rule its parameters and bounds.
+func ruleContext(ctx context.Context, values map[string]string, read *reading) context.Context {
+	return clickhouse.Context(ctx,
+		clickhouse.WithParameters(values),
+		clickhouse.WithSettings(bounds()),
+		clickhouse.WithProgress(read.add))
 }

@@ -1,10 +1,13 @@
 package detect
 
 import (
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"path"
 	"regexp"
@@ -37,6 +40,15 @@ type Rule struct {
 	Params   []Param
 	SQL      string
 	Page     string // detector.md
+
+	// Judge, of rules that look at more than one code, lists who may have become a
+	// suspect by what came in: SQL over touched_sales, touched_moves, what passes
+	// keep and reference data, with a column entity_id and, for monthly rules,
+	// period. One too many costs time, one too few is a suspect missed. Without it
+	// the rule looks at everything in every pass.
+	Judge string
+
+	reads map[string]bool // relations, of SQL
 }
 
 // Param is a threshold of a rule, a typed parameter of its SQL.
@@ -97,6 +109,11 @@ func loadRule(files fs.FS, id string) (Rule, error) {
 		text[name] = string(data)
 	}
 	rule := Rule{ID: id, Page: text["detector.md"]}
+	judge, err := fs.ReadFile(files, path.Join("rules", id, "judge.sql"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Rule{}, err
+	}
+	rule.Judge = strings.TrimSpace(string(judge))
 	for _, section := range pageSections {
 		if !strings.Contains(rule.Page, section) {
 			return Rule{}, fmt.Errorf("detector.md has no section %q", section)
@@ -133,13 +150,69 @@ func (r *Rule) parse(text string) error {
 		}
 	}
 	r.SQL = strings.TrimSpace(text)
-	if err := r.checkParams(); err != nil {
-		return err
-	}
 	if r.SQL == "" {
 		return errors.New("there is no query below the header")
 	}
+	if err := r.checkParams(); err != nil {
+		return err
+	}
+	return r.checkReads()
+}
+
+var (
+	// relations are what a rule may read, with the kinds of reference data behind
+	// them: a new load of one is a reason to look at everything again.
+	relations = map[string][]string{
+		"sales": nil, "effective_sales": nil, "stock_moves": nil, "late_reversals": nil,
+		"code_uses": {"drugs"}, "sale_pairs": {"drugs"}, "restocks": {"drugs"}, "pack_sizes": {"drugs"},
+		"orgs": {"orgs"}, "org_facts": {"orgs"}, "drugs": {"drugs"}, "persons": {"persons"},
+		"inpatient": {"inpatient"}, "regions": {"regions"}, "packs": {"packs"},
+	}
+
+	readsFrom  = regexp.MustCompile(`(?m)\b(?:FROM|JOIN)\s+([\w.]+)`)
+	namedQuery = regexp.MustCompile(`(?m)\b(\w+) AS\s*\(`)
+)
+
+// checkReads notes what the rule reads and refuses what it may not: a pass works
+// in a database that has nothing else.
+func (r *Rule) checkReads() error {
+	own := map[string]bool{}
+	for _, m := range namedQuery.FindAllStringSubmatch(r.SQL, -1) {
+		own[m[1]] = true
+	}
+	r.reads = map[string]bool{}
+	for _, m := range readsFrom.FindAllStringSubmatch(r.SQL, -1) {
+		if own[m[1]] {
+			continue
+		}
+		if _, known := relations[m[1]]; !known {
+			return fmt.Errorf("it reads %s, and a rule may read only %s", m[1], strings.Join(slices.Sorted(maps.Keys(relations)), ", "))
+		}
+		r.reads[m[1]] = true
+	}
 	return nil
+}
+
+// references are the kinds of reference data behind what the rule reads.
+func (r *Rule) references() map[string]bool {
+	kinds := map[string]bool{}
+	for name := range r.reads {
+		for _, kind := range relations[name] {
+			kinds[kind] = true
+		}
+	}
+	return kinds
+}
+
+// monthly tells whether the rule judges an entity month by month.
+func (r *Rule) monthly() bool { return periodColumn.MatchString(r.SQL) }
+
+var periodColumn = regexp.MustCompile(`\bAS period\b|\bperiod,`)
+
+// digest of what the rule does, for a database to tell whether it was changed.
+func (r *Rule) digest() string {
+	sum := sha256.Sum256([]byte(r.SQL))
+	return hex.EncodeToString(sum[:8])
 }
 
 func (r *Rule) set(key, value string) error {
@@ -181,7 +254,7 @@ func (r *Rule) set(key, value string) error {
 
 func (r *Rule) checkParams() error {
 	used := map[string]string{}
-	for _, m := range paramUse.FindAllStringSubmatch(r.SQL, -1) {
+	for _, m := range paramUse.FindAllStringSubmatch(r.SQL+r.Judge, -1) {
 		if other, again := used[m[1]]; again && other != m[2] {
 			return fmt.Errorf("parameter %s is used as %s and as %s", m[1], other, m[2])
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"yaosu/schema"
@@ -19,9 +20,11 @@ type standing struct {
 const suspectColumns = `suspect_id, detector, detector_version, severity, entity_kind, entity_id, period, regions, score,
 	first_time, last_time, amount, events, codes, orgs, roles, persons, reason, parameters, status, opened_at, updated_at`
 
-// readStanding returns what rule found before, by suspect id.
-func readStanding(ctx context.Context, conn driver.Conn, rule string) (map[string]standing, error) {
-	rows, err := conn.Query(ctx, "SELECT "+suspectColumns+", version FROM suspect_rows FINAL WHERE detector = ?", rule)
+// readStanding returns what rule found before, by suspect id; which narrows it, SQL
+// over suspect_rows with the parameter rule.
+func readStanding(ctx context.Context, conn driver.Conn, rule, which string) (map[string]standing, error) {
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"rule": rule}))
+	rows, err := conn.Query(ctx, "SELECT "+suspectColumns+", version FROM suspect_rows FINAL WHERE detector = {rule:String} AND "+which)
 	if err != nil {
 		return nil, fmt.Errorf("read the suspects of before: %w", err)
 	}

@@ -195,7 +195,7 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 	orgs := [][]string{town.ChaosReference()["orgs"][0]}
 	want := map[string][]string{}
 	var events []schema.Scan
-	var wantSales []string
+	var wantSales, wantLate []string
 	for seed := range uint64(seeds) {
 		scans := town.Chaos(seed, [...]int{30, 80, 300}[seed%3])
 		tag := fmt.Sprintf("%04d", seed)
@@ -215,7 +215,9 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 		for detector, ids := range plain.Find(scans, ref, plain.Defaults()) {
 			want[detector] = append(want[detector], ids...)
 		}
-		wantSales = append(wantSales, plain.Read(scans, plain.Defaults()).Lines()...)
+		book := plain.Read(scans, plain.Defaults())
+		wantSales = append(wantSales, book.Lines()...)
+		wantLate = append(wantLate, book.LateLines()...)
 		events = append(events, scans...)
 	}
 	reference := town.ChaosReference()
@@ -227,6 +229,7 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 	loadReferences(t, conn, key, dir)
 	send(t, conn, key, events)
 	report(t, "sale", salesLines(t, conn), wantSales)
+	report(t, "late reversal", enginetest.Column(t, conn, "SELECT concat(org, ' ', event_id, ' ', toString(kind), ' ', code_key) FROM late_reversals"), wantLate)
 	pass(t, detect.Config{Conn: conn, Rules: rules})
 	compare(t, conn, key, rules, want)
 }

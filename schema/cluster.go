@@ -74,6 +74,8 @@ func placements() map[string]place {
 		"code_uses":       {placement: perShard},
 		"sale_pairs":      {placement: perShard},
 		"moved_codes":     {placement: perShard},
+		"reversed_codes":  {placement: perShard},
+		"late_reversals":  {placement: perShard},
 		"suspects":        {placement: perShard},
 		"rejects":         {placement: perShard},
 

@@ -39,6 +39,8 @@ type Book struct {
 	stock []*event // purchases, returns to suppliers, transfers, stock-takes that stand
 	late  []*event // returns and voids that came too late for a code
 
+	lateFor map[lateness]bool
+
 	uploads map[string][]*event // every sale event of an item code, voided ones too
 }
 
@@ -59,10 +61,16 @@ type event struct {
 	voided  bool            // the whole event was deleted (not for sales)
 }
 
+// lateness is one code of one return or void that came too late for it.
+type lateness struct {
+	reversal *event
+	code     string
+}
+
 // Read tells sales, returns and what undoes what.
 func Read(scans []schema.Scan, p Params) *Book {
 	events := distinct(scans, p)
-	b := &Book{uploads: saleUploads(events)}
+	b := &Book{uploads: saleUploads(events), lateFor: map[lateness]bool{}}
 	b.applyVoids(events)
 	b.Sales = merge(events, schema.Sale)
 	b.undo(merge(events, schema.SaleReturn))
@@ -192,6 +200,7 @@ func (b *Book) applyVoids(events []*event) {
 			for _, c := range e.codes {
 				if b.tooLate(c, e.Org, e.Time, v.Time) {
 					late = true
+					b.lateFor[lateness{v, c.id}] = true
 				} else {
 					e.gone[c.id] = true
 				}
@@ -315,6 +324,7 @@ func latest(sales []*Sale, r *Sale) *Sale {
 
 func (b *Book) takeBack(s, r *Sale) {
 	if b.tooLate(s.code, s.Org, s.Time, r.Time) {
+		b.lateFor[lateness{r.uploads[0], r.Code}] = true
 		if !slices.Contains(b.late, r.uploads[0]) {
 			b.late = append(b.late, r.uploads[0])
 		}
@@ -328,6 +338,17 @@ func (b *Book) Lines() []string {
 	var lines []string
 	for _, s := range b.Sales {
 		lines = append(lines, strings.Join([]string{s.Org, s.EventID, s.Code, fmt.Sprintf("undone=%t effective=%t", s.Undone, s.Effective())}, " "))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// LateLines gives one sorted line for each code that a return or void came too
+// late for.
+func (b *Book) LateLines() []string {
+	var lines []string
+	for l := range b.lateFor {
+		lines = append(lines, strings.Join([]string{l.reversal.Org, l.reversal.EventID, string(l.reversal.Kind), l.code}, " "))
 	}
 	slices.Sort(lines)
 	return lines

@@ -15,8 +15,8 @@ WITH
         SELECT
             org,
             device
-        FROM scan_rows
-        WHERE kind = 'sale' AND pay = 'insured' AND device != '' AND person != ''
+        FROM sales
+        WHERE pay = 'insured' AND device != '' AND person != ''
         GROUP BY
             org,
             device,

@@ -11,8 +11,8 @@ WITH
     travellers AS
     (
         SELECT person
-        FROM scan_rows
-        WHERE kind = 'sale' AND pay = 'insured' AND person != ''
+        FROM sales
+        WHERE pay = 'insured' AND person != ''
         GROUP BY person
         HAVING min(org) != max(org)
     ),

@@ -23,7 +23,7 @@ WITH
                 code_key,
                 region,
                 paid)) AS rows
-        FROM busy_sales
+        FROM sales
         WHERE pay = 'insured'
             AND person != ''
             AND undone

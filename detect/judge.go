@@ -1,0 +1,137 @@
+package detect
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// scope is where a rule finds what it needs to judge one entity.
+type scope int
+
+const (
+	scopeCode  scope = iota // the life of a code
+	scopeSmall              // relations that passes keep as a whole, few rows
+	scopeRest               // the sales of a person, a device, an institution's month, a lot
+)
+
+// scope follows from what the rule reads.
+func (r *Rule) scope() scope {
+	switch {
+	case r.Entity == "code":
+		return scopeCode
+	case r.reads["sales"], r.reads["effective_sales"], r.reads["stock_moves"], r.reads["code_uses"]:
+		return scopeRest
+	}
+	return scopeSmall
+}
+
+// codesJudged are the codes of the lives at hand.
+type codesJudged struct{ lives string }
+
+func (j codesJudged) standing() string {
+	return fmt.Sprintf(`suspect_id IN
+	(
+		SELECT suspect_id
+		FROM suspect_rows
+		ARRAY JOIN codes AS of_suspect
+		WHERE detector = {rule:String}
+			AND if(match(of_suspect, '^8\\d{19}$'), toUInt64OrZero(substring(of_suspect, 2)), xxHash64(of_suspect)) IN (SELECT code FROM `+"`%s`"+`.judged_codes)
+	)`, j.lives)
+}
+
+func (codesJudged) covers(*finding) bool { return true } // the desk holds no other sales
+
+// listJudged are entities by name, of one rule.
+type listJudged struct {
+	rest    string
+	entities map[[2]string]bool
+}
+
+func (j listJudged) standing() string {
+	return fmt.Sprintf("(entity_id, period) IN (SELECT entity_id, period FROM `%s`.judged WHERE rule = {rule:String})", j.rest)
+}
+
+func (j listJudged) covers(f *finding) bool { return j.entities[[2]string{f.entityID, f.period}] }
+
+// restRules runs the rules that look at more than one code.
+func (w *worker) restRules(ctx context.Context) error {
+	var listed []*Rule
+	for i := range w.Rules {
+		rule := &w.Rules[i]
+		switch {
+		case rule.scope() == scopeSmall && !w.whole:
+			w.run(ctx, w.rest, rule, everything{}, true)
+		case w.seesAll(rule), rule.Judge == "" && rule.scope() == scopeRest:
+			w.run(ctx, w.rooms.whole, rule, everything{}, true)
+		case rule.scope() == scopeRest:
+			listed = append(listed, rule)
+		case w.rules[rule.ID] == nil && !w.hasFailed(rule.ID):
+			w.rules[rule.ID] = &RuleReport{ID: rule.ID} // nothing was touched
+		}
+	}
+	if len(listed) == 0 || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, rule := range listed {
+		if err := w.judge(ctx, rule); err != nil {
+			w.fail(rule.ID, err)
+		}
+	}
+	for _, name := range []string{"rest_keys", "rest_sales", "rest_moves"} {
+		began := time.Now()
+		if err := w.step(ctx, w.rest, name); err != nil {
+			return err
+		}
+		w.Log.Debug("step done", "step", name, "took", time.Since(began))
+	}
+	for _, rule := range listed {
+		judged := listJudged{w.rest.Database(), map[[2]string]bool{}}
+		rows, err := w.rest.Query(ctx, "SELECT DISTINCT entity_id, period FROM judged WHERE rule = ?", rule.ID)
+		if err != nil {
+			return fmt.Errorf("read who is judged: %w", err)
+		}
+		for rows.Next() {
+			var entity [2]string
+			if err := rows.Scan(&entity[0], &entity[1]); err != nil {
+				return fmt.Errorf("read who is judged: %w", err)
+			}
+			judged.entities[entity] = true
+		}
+		if err := rows.Close(); err != nil {
+			return fmt.Errorf("read who is judged: %w", err)
+		}
+		w.run(ctx, w.rest, rule, judged, false)
+		if r := w.rules[rule.ID]; r != nil {
+			r.Judged = uint64(len(judged.entities))
+		}
+	}
+	return ctx.Err()
+}
+
+// judge lists the entities of a rule that what came in may have made suspects, or
+// no longer so.
+func (w *worker) judge(ctx context.Context, rule *Rule) error {
+	began := time.Now()
+	params := []string{"rule", rule.ID, "entity", rule.Entity}
+	for name, value := range rule.values(w.Params) {
+		params = append(params, name, value)
+	}
+	columns := "entity_id, '' AS period"
+	if rule.monthly() {
+		columns = "entity_id, period"
+	}
+	if err := w.exec(ctx, w.rest, "INSERT INTO judged SELECT DISTINCT {rule:String} AS rule, {entity:String} AS entity, "+columns+" FROM ("+rule.Judge+")", params...); err != nil {
+		return fmt.Errorf("who is to be judged: %w", err)
+	}
+	if err := w.step(ctx, w.rest, "judged_standing_events", params...); err != nil {
+		return err
+	}
+	if rule.Entity != "person" {
+		if err := w.step(ctx, w.rest, "judged_standing_"+rule.Entity, params...); err != nil {
+			return err
+		}
+	}
+	w.Log.Debug("judged", "rule", rule.ID, "took", time.Since(began))
+	return nil
+}

@@ -1,0 +1,377 @@
+package detect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"yaosu/schema"
+)
+
+// worker makes one pass.
+//
+// What it keeps is a function of the scans: for each sale and goods move what
+// became of it, worked out again for every code that a new scan, void or pack
+// relation touches. If we die anywhere, the marks still stand where they stood, the
+// next pass touches the same and more, and writes the same again.
+type worker struct {
+	*Config
+	*rooms
+	marks   marks
+	loads   map[string]string
+	exempt  exemptions
+	whole   bool
+	report  Report
+	rules   map[string]*RuleReport
+	failed  []error
+	release func()
+	ctx     context.Context // ends with the lease
+}
+
+func openWorker(ctx context.Context, cfg *Config) (*worker, error) {
+	lost, release, err := cfg.takeLease(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{Config: cfg, rules: map[string]*RuleReport{}, release: release, ctx: lost}
+	if w.rooms, err = openRooms(lost, cfg.Conn, &reading{}); err != nil {
+		release()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *worker) close(ctx context.Context) error {
+	defer w.release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	return w.rooms.close(ctx)
+}
+
+func (w *worker) pass(ctx context.Context, whole bool) (Report, error) {
+	start := time.Now()
+	w.rooms.pass = uint64(w.Now().UnixMicro())
+	w.report.Pass, w.whole = w.rooms.pass, whole
+	err := w.passes(w.ctx)
+	w.report.Took = time.Since(start)
+	w.report.ReadRows, w.report.ReadBytes = w.read.rows, w.read.bytes
+	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
+		r := w.rules[id]
+		w.report.Rules = append(w.report.Rules, *r)
+		w.report.ReadRows += r.read.rows
+		w.report.ReadBytes += r.read.bytes
+	}
+	err = errors.Join(append(w.failed, err)...)
+	if noted := w.noteRun(context.WithoutCancel(ctx), start, err); noted != nil {
+		err = errors.Join(err, noted)
+	}
+	return w.report, err
+}
+
+func (w *worker) passes(ctx context.Context) error {
+	var err error
+	if w.Rebuild {
+		for _, table := range []string{"sale_rows", "move_rows", "pair_rows", "restock_rows", "late_rows"} {
+			if err := w.exec(ctx, w.main, "TRUNCATE TABLE "+table); err != nil {
+				return err
+			}
+		}
+		if err := note(ctx, w.main, w.rooms.pass, marks{markScans: "0", markVoids: "0", markPacks: ""}); err != nil {
+			return err
+		}
+	}
+	if w.marks, err = readMarks(ctx, w.main); err != nil {
+		return err
+	}
+	// Passes are numbered by time, and a number must not come twice.
+	for name, mark := range w.marks {
+		if name == "pass" {
+			if last, _ := strconv.ParseUint(mark, 10, 64); w.rooms.pass <= last {
+				w.rooms.pass = last + 1
+				w.report.Pass = w.rooms.pass
+			}
+		}
+	}
+	// Loads are read first: what is loaded while the pass runs is for the next one.
+	if w.loads, err = readLoads(ctx, w.main); err != nil {
+		return err
+	}
+	if w.exempt, err = readExemptions(ctx, w.main); err != nil {
+		return err
+	}
+	scans, voids, err := newest(ctx, w.main, w.marks)
+	if err != nil {
+		return err
+	}
+	if err := note(ctx, w.main, w.rooms.pass, marks{"pass": strconv.FormatUint(w.rooms.pass, 10)}); err != nil {
+		return err
+	}
+	if err := w.touch(ctx, scans, voids); err != nil {
+		return err
+	}
+	if err := w.lifeChunks(ctx); err != nil {
+		return err
+	}
+	if err := w.keepRelations(ctx); err != nil {
+		return err
+	}
+	if err := w.restRules(ctx); err != nil {
+		return err
+	}
+	done := marks{
+		markScans: strconv.FormatUint(scans, 10),
+		markVoids: strconv.FormatUint(voids, 10),
+		markPacks: w.loads["packs"],
+		"drugs":   w.loads["drugs"],
+	}
+	for _, rule := range w.Rules {
+		if w.rules[rule.ID] == nil {
+			continue // it failed, and looks at everything next time
+		}
+		done["rule "+rule.ID] = w.ruleMark(&rule, w.loads, scans).String()
+	}
+	return note(ctx, w.main, w.rooms.pass, done)
+}
+
+// touch gathers the codes that came in, and those that voids and pack relations
+// that came in concern.
+func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
+	from, to := w.marks.block(markScans), scans
+	text := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	blocks := func(from, to uint64) []string { return []string{"from_block", text(from), "to_block", text(to)} }
+	if err := w.main.QueryRow(w.with(ctx, blocks(from, to)...), "SELECT count() FROM arrivals WHERE part_block > {from_block:UInt64} AND block > {from_block:UInt64} AND block <= {to_block:UInt64}").Scan(&w.report.Arrivals); err != nil {
+		return fmt.Errorf("count what came in: %w", err)
+	}
+	if w.report.Arrivals > 0 {
+		if err := w.step(ctx, w.lives, "touched_scans", blocks(from, to)...); err != nil {
+			return err
+		}
+	}
+	if seen := w.marks.block(markVoids); voids != seen && from > 0 {
+		if err := w.step(ctx, w.lives, "void_names", blocks(seen, voids)...); err != nil {
+			return err
+		}
+		if err := w.step(ctx, w.lives, "touched_voids"); err != nil {
+			return err
+		}
+	}
+	var packs uint64
+	if err := w.main.QueryRow(ctx, "SELECT count() FROM reference_packs").Scan(&packs); err != nil {
+		return fmt.Errorf("count pack relations: %w", err)
+	}
+	if packs > 0 {
+		if err := w.step(ctx, w.lives, "families"); err != nil {
+			return err
+		}
+		if since := w.marks[markPacks]; since != w.loads["packs"] {
+			if since == "" {
+				since = "1970-01-01 08:00:00"
+			}
+			if err := w.step(ctx, w.lives, "touched_packs", "since", since); err != nil {
+				return err
+			}
+		}
+		if err := w.until(ctx, "touched", func() error { return w.step(ctx, w.lives, "touched_children") }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// until repeats a step until a table of the room lives grows no more.
+func (w *worker) until(ctx context.Context, table string, step func() error) error {
+	before := uint64(0)
+	for {
+		var n uint64
+		if err := w.lives.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&n); err != nil {
+			return fmt.Errorf("count %s: %w", table, err)
+		}
+		if n == before {
+			return nil
+		}
+		before = n
+		if err := step(); err != nil {
+			return err
+		}
+	}
+}
+
+// lifeChunks works out the lives of all touched codes, so many at a time, keeps
+// what came of them, and runs the rules that look at single codes.
+func (w *worker) lifeChunks(ctx context.Context) error {
+	if err := w.lives.QueryRow(ctx, "SELECT count() FROM touched FINAL").Scan(&w.report.Codes); err != nil {
+		return fmt.Errorf("count the touched codes: %w", err)
+	}
+	next, first := uint64(0), true
+	for done := uint64(0); done < w.report.Codes; done += uint64(w.ChunkCodes) {
+		var last uint64
+		var n uint64
+		err := w.lives.QueryRow(ctx, `SELECT max(code), count() FROM
+			(SELECT code FROM touched FINAL WHERE code > ? OR (? AND code = 0) ORDER BY code LIMIT ?)`, next, first, w.ChunkCodes).Scan(&last, &n)
+		if err != nil {
+			return fmt.Errorf("part the touched codes: %w", err)
+		}
+		if n == 0 {
+			return nil
+		}
+		from := next + 1
+		if first {
+			from = 0
+		}
+		if err := w.lifeChunk(ctx, from, last); err != nil {
+			return err
+		}
+		next, first = last, false
+		if uint64(w.ChunkCodes) < w.report.Codes {
+			w.Log.Info("lives of codes", "done", min(done+uint64(w.ChunkCodes), w.report.Codes), "of", w.report.Codes)
+		}
+	}
+	return nil
+}
+
+func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
+	for room, tables := range map[*schema.Conn][]string{w.lives: {"scan_rows", "voids", "judged_codes", "ancestors"}, w.desk: {"sales", "stock_moves"}} {
+		for _, table := range tables {
+			if err := w.exec(ctx, room, "TRUNCATE TABLE "+table); err != nil {
+				return fmt.Errorf("clear %s: %w", table, err)
+			}
+		}
+	}
+	if err := w.step(ctx, w.lives, "judged_codes", "from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10)); err != nil {
+		return err
+	}
+	var families uint64
+	if err := w.lives.QueryRow(ctx, "SELECT count() FROM families").Scan(&families); err != nil {
+		return fmt.Errorf("count pack relations: %w", err)
+	}
+	if families > 0 {
+		if err := w.step(ctx, w.lives, "ancestors_first"); err != nil {
+			return err
+		}
+		if err := w.until(ctx, "ancestors", func() error { return w.step(ctx, w.lives, "ancestors_next") }); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{
+		"lives_scans", "lives_voids", "desk_moves", "desk_sales",
+		"keep_sales", "keep_gone_sales", "keep_moves",
+		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
+		"touched_sales", "touched_moves",
+	} {
+		began := time.Now()
+		if err := w.step(ctx, w.lives, name, "rest", w.rest.Database()); err != nil {
+			return err
+		}
+		w.Log.Debug("step done", "step", name, "took", time.Since(began))
+	}
+	for _, rule := range w.Rules {
+		if rule.scope() == scopeCode && !w.seesAll(&rule) {
+			w.run(ctx, w.desk, &rule, codesJudged{w.lives.Database()}, false)
+		}
+	}
+	return ctx.Err()
+}
+
+// seesAll tells whether a rule must look at everything: in a full pass, when it is
+// new here or has other parameters, or when reference data it reads is new.
+func (w *worker) seesAll(rule *Rule) bool {
+	return w.whole || w.Rebuild || w.marks["rule "+rule.ID] != w.ruleMark(rule, w.loads, w.marks.block(markScans)).String()
+}
+
+// run runs a rule in a room and notes what came of it. A rule that fails has no
+// report, so that it looks at everything in the next pass; the others go on.
+func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged judgement, whole bool) {
+	report := w.rules[rule.ID]
+	if report == nil {
+		report = &RuleReport{ID: rule.ID, Whole: whole}
+	}
+	if w.hasFailed(rule.ID) || ctx.Err() != nil {
+		return
+	}
+	if err := w.runRule(ctx, room, rule, w.exempt, judged, report); err != nil {
+		w.fail(rule.ID, err)
+		return
+	}
+	w.rules[rule.ID] = report
+}
+
+type ruleError struct {
+	id  string
+	err error
+}
+
+func (e ruleError) Error() string { return fmt.Sprintf("rule %s: %v", e.id, e.err) }
+func (e ruleError) Unwrap() error { return e.err }
+
+func (w *worker) fail(id string, err error) {
+	w.failed = append(w.failed, ruleError{id, err})
+	delete(w.rules, id)
+}
+
+func (w *worker) hasFailed(id string) bool {
+	return slices.ContainsFunc(w.failed, func(err error) bool {
+		failed, ok := err.(ruleError)
+		return ok && failed.id == id
+	})
+}
+
+// keepRelations makes the kept pairs and restocks anew when what is known of packs
+// changed: whether a code is a smallest pack decides over them.
+func (w *worker) keepRelations(ctx context.Context) error {
+	if before, known := w.marks["drugs"]; !known || before == w.loads["drugs"] {
+		return nil
+	}
+	for _, statement := range []string{
+		"INSERT INTO {main:Identifier}.pair_rows SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands) FROM {main:Identifier}.pair_rows FINAL WHERE stands",
+		"INSERT INTO {main:Identifier}.restock_rows SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands) FROM {main:Identifier}.restock_rows FINAL WHERE stands",
+	} {
+		if err := w.exec(ctx, w.rooms.whole, statement); err != nil {
+			return fmt.Errorf("make the pairs anew: %w", err)
+		}
+	}
+	for _, name := range []string{"keep_pairs", "keep_restocks"} {
+		if err := w.step(ctx, w.rooms.whole, name, "desk", w.rooms.whole.Database()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteRun writes what the pass did to detect_runs.
+func (w *worker) noteRun(ctx context.Context, start time.Time, failed error) error {
+	batch, err := w.main.PrepareBatch(ctx, "INSERT INTO detect_runs (pass, rule, mode, started, seconds, arrivals, candidates, found, new, changed, explained, read_rows, read_bytes, error)")
+	if err != nil {
+		return fmt.Errorf("note what the pass did: %w", err)
+	}
+	defer batch.Close()
+	mode := func(whole bool) string {
+		if whole {
+			return "whole"
+		}
+		return "touched"
+	}
+	problem := ""
+	if failed != nil {
+		problem = failed.Error()
+	}
+	var all RuleReport
+	for _, r := range w.report.Rules {
+		all.Found, all.New, all.Changed, all.Explained = all.Found+r.Found, all.New+r.New, all.Changed+r.Changed, all.Explained+r.Explained
+		if err := batch.Append(w.report.Pass, r.ID, mode(r.Whole), start, r.Took.Seconds(), w.report.Arrivals, r.Judged,
+			uint64(r.Found), uint64(r.New), uint64(r.Changed), uint64(r.Explained), r.read.rows, r.read.bytes, ""); err != nil {
+			return fmt.Errorf("note what the pass did: %w", err)
+		}
+	}
+	if err := batch.Append(w.report.Pass, "", mode(w.whole), start, w.report.Took.Seconds(), w.report.Arrivals, w.report.Codes,
+		uint64(all.Found), uint64(all.New), uint64(all.Changed), uint64(all.Explained), w.report.ReadRows, w.report.ReadBytes, problem); err != nil {
+		return fmt.Errorf("note what the pass did: %w", err)
+	}
+	if err := batch.Send(); err != nil {
+		return fmt.Errorf("note what the pass did: %w", err)
+	}
+	return nil
+}
