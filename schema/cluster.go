@@ -72,6 +72,7 @@ func placements() map[string]place {
 		"code_uses":       {placement: perShard},
 		"sale_pairs":      {placement: perShard},
 		"moved_codes":     {placement: perShard},
+		"restocks":        {placement: perShard},
 		"suspects":        {placement: perShard},
 		"rejects":         {placement: perShard},
 

@@ -1352,7 +1352,8 @@ CREATE TABLE suspect_rows
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '机器状态:open 待核,explained 已被后续事件解释 · state as the machine sees it (yaosu)',
     `opened_at` DateTime64(3, 'Asia/Shanghai') COMMENT '首次发现时间 · when first found (yaosu)',
     `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)',
-    `version` UInt64 COMMENT '版本,每次变化加一 · grows by one with each change (yaosu)'
+    `version` UInt64 COMMENT '版本,每次变化加一 · grows by one with each change (yaosu)',
+    `superseded_by` String COMMENT '并入的线索编号,空为未并入 · suspect this group went into, empty for none (yaosu)'
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY suspect_id
@@ -1395,7 +1396,8 @@ CREATE VIEW suspects
     `parameters` String COMMENT '规则参数 JSON · parameters of the detector, JSON (yaosu)',
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '状态,人工决定优先 · state; a human decision stands above the machine\'s (yaosu)',
     `opened_at` DateTime64(3, 'Asia/Shanghai') COMMENT '首次发现时间 · when first found (yaosu)',
-    `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)'
+    `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)',
+    `superseded_by` String COMMENT '并入的线索编号,空为未并入 · suspect this group went into, empty for none (yaosu)'
 )
 COMMENT '线索最新状态 · newest state of each suspect'
 AS SELECT
@@ -1420,7 +1422,8 @@ AS SELECT
     s.parameters,
     if(d.last_decision > toDateTime64(0, 3, 'Asia/Shanghai'), d.decided, s.status) AS status,
     s.opened_at,
-    greatest(s.updated_at, d.last_decision) AS updated_at
+    greatest(s.updated_at, d.last_decision) AS updated_at,
+    s.superseded_by
 FROM suspect_rows AS s
 FINAL
 LEFT JOIN
@@ -1432,3 +1435,94 @@ LEFT JOIN
     FROM decisions
     GROUP BY suspect_id
 ) AS d ON d.suspect_id = s.suspect_id;
+
+CREATE VIEW restocks
+(
+    `code_key` String COMMENT '追溯码键 · key used to compare (drug_trac_codg)',
+    `code` UInt64 COMMENT '码键数值,连接与分组比 code_key 快 · numeric code key, faster than code_key to join and group by (drug_trac_codg)',
+    `code_text` String COMMENT '非20位追溯码的码键全文 · full key of item codes that are not 20 digits (drug_trac_codg)',
+    `product` LowCardinality(String) COMMENT '药品标识码(前7位)或 GTIN-14 · product and pack level (drug_trac_codg)',
+    `drug` LowCardinality(String) COMMENT '医疗目录编码,以结算时为准 · national catalogue code that was billed at the sale (med_list_codg)',
+    `sale_time` DateTime64(3, 'Asia/Shanghai') COMMENT '此前最近一次他处有效结算的时间 · when it was last sold before, at another org (sel_retn_time)',
+    `sale_org` LowCardinality(String) COMMENT '该次结算的机构 · institution of that sale (fixmedins_code)',
+    `sale_event` String COMMENT '该次结算的事件号 · event_id of that sale (yaosu)',
+    `sale_person` String COMMENT '该次结算的参保人假名 · person of that sale, pseudonym (psn_no)',
+    `sale_region` LowCardinality(String) COMMENT '该次结算机构所在区划 · county of that sale (fixmedins_admdvs)',
+    `time` DateTime64(3, 'Asia/Shanghai') COMMENT '再次入库的时间 · when it came into stock (purc_retn_stoin_time, inv_chg_time, invdate)',
+    `org` LowCardinality(String) COMMENT '再次入库的机构 · institution where it came into stock (fixmedins_code)',
+    `event_id` String COMMENT '再次入库的事件号 · event_id of that (yaosu)',
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '采购、入库或盘存 · purchase, stock_in or stock_take (infno)',
+    `person` String COMMENT '入库记录上的参保人假名,通常为空 · person on that record, pseudonym, usually empty (psn_no)',
+    `region` LowCardinality(String) COMMENT '再次入库机构所在区划 · county of that institution (fixmedins_admdvs)'
+)
+COMMENT '已结算药品在他处入库,每次入库与码一行 · codes that came into stock elsewhere after the fund paid for them'
+AS WITH
+    stocked AS
+    (
+        SELECT
+            code_key,
+            code,
+            code_text,
+            product,
+            time,
+            org,
+            event_id,
+            kind,
+            person,
+            region
+        FROM stock_moves
+        WHERE (kind IN ('purchase', 'stock_in', 'stock_take')) AND item
+    ),
+    sold AS
+    (
+        SELECT
+            code,
+            code_text,
+            arraySort(groupArray((time, org, event_id, person, region, drug))) AS sales
+        FROM effective_sales
+        WHERE code IN (
+            SELECT code
+            FROM moved_codes
+        )
+        GROUP BY
+            code,
+            code_text
+    ),
+    caught AS
+    (
+        SELECT
+            stocked.code_key AS code_key,
+            stocked.code AS code,
+            stocked.code_text AS code_text,
+            stocked.product AS product,
+            stocked.time AS time,
+            stocked.org AS org,
+            stocked.event_id AS event_id,
+            stocked.kind AS kind,
+            stocked.person AS person,
+            stocked.region AS region,
+            arrayLast(s -> (((s.1) < stocked.time) AND ((s.2) != stocked.org)), sold.sales) AS sale
+        FROM stocked
+        INNER JOIN sold ON (sold.code = stocked.code) AND (sold.code_text = stocked.code_text)
+        LEFT JOIN pack_sizes AS p ON p.product = stocked.product
+        WHERE (p.product = '') OR p.smallest
+    )
+SELECT
+    code_key,
+    code,
+    code_text,
+    product,
+    sale.6 AS drug,
+    sale.1 AS sale_time,
+    sale.2 AS sale_org,
+    sale.3 AS sale_event,
+    sale.4 AS sale_person,
+    sale.5 AS sale_region,
+    time,
+    org,
+    event_id,
+    kind,
+    person,
+    region
+FROM caught
+WHERE (sale.2) != '';
