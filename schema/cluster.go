@@ -76,6 +76,7 @@ func placements() map[string]place {
 		"moved_codes":     {placement: perShard},
 		"reversed_codes":  {placement: perShard},
 		"late_reversals":  {placement: perShard},
+		"restocks":        {placement: perShard},
 		"suspects":        {placement: perShard},
 		"rejects":         {placement: perShard},
 

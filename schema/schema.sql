@@ -49,9 +49,9 @@ CREATE TABLE scan_rows
     INDEX by_code_key if(scheme = 'cn20', concat('8', leftPad(toString(code), 19, '0')), code_text) TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(promptness)
-PRIMARY KEY code
-ORDER BY (code, code_text, org, event_id, digest)
-SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_level_for_wide_part = 1
+PRIMARY KEY (toRelativeQuarterNum(time), code)
+ORDER BY (toRelativeQuarterNum(time), code, code_text, org, event_id, digest)
+SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 10000, enable_block_number_column = 1, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, min_level_for_wide_part = 1
 COMMENT '扫码明细存储表,请查询视图 scans · storage of scans; query the view scans';
 
 CREATE TABLE voids
@@ -70,7 +70,7 @@ CREATE TABLE voids
 )
 ENGINE = ReplacingMergeTree(promptness)
 ORDER BY (org, event_id, digest)
-SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
+SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, enable_block_number_column = 1
 COMMENT '撤销(删除)记录 · voids';
 
 CREATE TABLE reference_orgs
@@ -1352,7 +1352,8 @@ CREATE TABLE suspect_rows
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '机器状态:open 待核,explained 已被后续事件解释 · state as the machine sees it (yaosu)',
     `opened_at` DateTime64(3, 'Asia/Shanghai') COMMENT '首次发现时间 · when first found (yaosu)',
     `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)',
-    `version` UInt64 COMMENT '版本,每次变化加一 · grows by one with each change (yaosu)'
+    `version` UInt64 COMMENT '版本,每次变化加一 · grows by one with each change (yaosu)',
+    `superseded_by` String COMMENT '并入的线索编号,空为未并入 · suspect this group went into, empty for none (yaosu)'
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY suspect_id
@@ -1395,7 +1396,8 @@ CREATE VIEW suspects
     `parameters` String COMMENT '规则参数 JSON · parameters of the detector, JSON (yaosu)',
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '状态,人工决定优先 · state; a human decision stands above the machine\'s (yaosu)',
     `opened_at` DateTime64(3, 'Asia/Shanghai') COMMENT '首次发现时间 · when first found (yaosu)',
-    `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)'
+    `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)',
+    `superseded_by` String COMMENT '并入的线索编号,空为未并入 · suspect this group went into, empty for none (yaosu)'
 )
 COMMENT '线索最新状态 · newest state of each suspect'
 AS SELECT
@@ -1420,7 +1422,8 @@ AS SELECT
     s.parameters,
     if(d.last_decision > toDateTime64(0, 3, 'Asia/Shanghai'), d.decided, s.status) AS status,
     s.opened_at,
-    greatest(s.updated_at, d.last_decision) AS updated_at
+    greatest(s.updated_at, d.last_decision) AS updated_at,
+    s.superseded_by
 FROM suspect_rows AS s
 FINAL
 LEFT JOIN
@@ -1432,6 +1435,83 @@ LEFT JOIN
     FROM decisions
     GROUP BY suspect_id
 ) AS d ON d.suspect_id = s.suspect_id;
+
+CREATE VIEW arrivals
+(
+    `code` UInt64,
+    `code_text` String,
+    `org` LowCardinality(String),
+    `event_id` String,
+    `digest` UInt32,
+    `promptness` UInt64,
+    `seq` UInt64,
+    `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7),
+    `product` LowCardinality(String),
+    `code_raw` String,
+    `codes` UInt16,
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8),
+    `time` DateTime64(3, 'Asia/Shanghai'),
+    `sent_lag` Int64,
+    `region` LowCardinality(String),
+    `device` LowCardinality(String),
+    `operator` LowCardinality(String),
+    `drug` LowCardinality(String),
+    `lot` LowCardinality(String),
+    `made` Nullable(Date32),
+    `expires` Nullable(Date32),
+    `split` Bool,
+    `quantity` Nullable(Decimal(18, 6)),
+    `price` Nullable(Decimal(18, 6)),
+    `days` Nullable(Decimal(18, 6)),
+    `pay` Enum8('insured' = 1, 'self' = 2),
+    `settlement` String,
+    `fund_pay` Nullable(Decimal(18, 6)),
+    `visit` String,
+    `person` String,
+    `person_region` LowCardinality(String),
+    `credential` Enum8('' = 0, 'ecard' = 1, 'idcard' = 2, 'sscard' = 3),
+    `setting` Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4),
+    `doctor` LowCardinality(String),
+    `doctor_id` LowCardinality(String),
+    `pharmacist` LowCardinality(String),
+    `pharmacist_id` LowCardinality(String),
+    `rx` String,
+    `doc` String,
+    `batch_no` String,
+    `supplier` LowCardinality(String),
+    `reverses` String,
+    `void_kind` Array(LowCardinality(String)),
+    `flags` Array(LowCardinality(String)),
+    `block` UInt64,
+    `part_block` UInt64
+)
+AS SELECT
+    *,
+    _block_number AS block,
+    toUInt64(splitByChar('_', _part)[3]) AS part_block
+FROM scan_rows;
+
+CREATE VIEW void_arrivals
+(
+    `org` LowCardinality(String),
+    `event_id` String,
+    `digest` UInt32,
+    `promptness` UInt64,
+    `time` DateTime64(3, 'Asia/Shanghai'),
+    `sent` DateTime64(3, 'Asia/Shanghai'),
+    `reverses` String,
+    `settlement` String,
+    `batch_no` String,
+    `void_kind` Array(LowCardinality(String)),
+    `clock` Bool,
+    `block` UInt64,
+    `part_block` UInt64
+)
+AS SELECT
+    *,
+    _block_number AS block,
+    toUInt64(splitByChar('_', _part)[3]) AS part_block
+FROM voids;
 
 CREATE VIEW reversed_codes
 (
@@ -1675,3 +1755,397 @@ GROUP BY
     r.digest,
     r.kind,
     r.time;
+
+CREATE VIEW restocks
+(
+    `code_key` String COMMENT '追溯码键 · key used to compare (drug_trac_codg)',
+    `code` UInt64 COMMENT '码键数值,连接与分组比 code_key 快 · numeric code key, faster than code_key to join and group by (drug_trac_codg)',
+    `code_text` String COMMENT '非20位追溯码的码键全文 · full key of item codes that are not 20 digits (drug_trac_codg)',
+    `product` LowCardinality(String) COMMENT '药品标识码(前7位)或 GTIN-14 · product and pack level (drug_trac_codg)',
+    `drug` LowCardinality(String) COMMENT '医疗目录编码,以结算时为准 · national catalogue code that was billed at the sale (med_list_codg)',
+    `sale_time` DateTime64(3, 'Asia/Shanghai') COMMENT '此前最近一次他处有效结算的时间 · when it was last sold before, at another org (sel_retn_time)',
+    `sale_org` LowCardinality(String) COMMENT '该次结算的机构 · institution of that sale (fixmedins_code)',
+    `sale_event` String COMMENT '该次结算的事件号 · event_id of that sale (yaosu)',
+    `sale_person` String COMMENT '该次结算的参保人假名 · person of that sale, pseudonym (psn_no)',
+    `sale_region` LowCardinality(String) COMMENT '该次结算机构所在区划 · county of that sale (fixmedins_admdvs)',
+    `time` DateTime64(3, 'Asia/Shanghai') COMMENT '再次入库的时间 · when it came into stock (purc_retn_stoin_time, inv_chg_time, invdate)',
+    `org` LowCardinality(String) COMMENT '再次入库的机构 · institution where it came into stock (fixmedins_code)',
+    `event_id` String COMMENT '再次入库的事件号 · event_id of that (yaosu)',
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '采购、入库或盘存 · purchase, stock_in or stock_take (infno)',
+    `person` String COMMENT '入库记录上的参保人假名,通常为空 · person on that record, pseudonym, usually empty (psn_no)',
+    `region` LowCardinality(String) COMMENT '再次入库机构所在区划 · county of that institution (fixmedins_admdvs)'
+)
+COMMENT '已结算药品在他处入库,每次入库与码一行 · codes that came into stock elsewhere after the fund paid for them'
+AS WITH
+    stocked AS
+    (
+        SELECT
+            code_key,
+            code,
+            code_text,
+            product,
+            time,
+            org,
+            event_id,
+            kind,
+            person,
+            region
+        FROM stock_moves
+        WHERE (kind IN ('purchase', 'stock_in', 'stock_take')) AND item
+    ),
+    sold AS
+    (
+        SELECT
+            code,
+            code_text,
+            arraySort(groupArray((time, org, event_id, person, region, drug))) AS sales
+        FROM effective_sales
+        WHERE code IN (
+            SELECT code
+            FROM moved_codes
+        )
+        GROUP BY
+            code,
+            code_text
+    ),
+    caught AS
+    (
+        SELECT
+            stocked.code_key AS code_key,
+            stocked.code AS code,
+            stocked.code_text AS code_text,
+            stocked.product AS product,
+            stocked.time AS time,
+            stocked.org AS org,
+            stocked.event_id AS event_id,
+            stocked.kind AS kind,
+            stocked.person AS person,
+            stocked.region AS region,
+            arrayLast(s -> (((s.1) < stocked.time) AND ((s.2) != stocked.org)), sold.sales) AS sale
+        FROM stocked
+        INNER JOIN sold ON (sold.code = stocked.code) AND (sold.code_text = stocked.code_text)
+        LEFT JOIN pack_sizes AS p ON p.product = stocked.product
+        WHERE (p.product = '') OR p.smallest
+    )
+SELECT
+    code_key,
+    code,
+    code_text,
+    product,
+    sale.6 AS drug,
+    sale.1 AS sale_time,
+    sale.2 AS sale_org,
+    sale.3 AS sale_event,
+    sale.4 AS sale_person,
+    sale.5 AS sale_region,
+    time,
+    org,
+    event_id,
+    kind,
+    person,
+    region
+FROM caught
+WHERE (sale.2) != '';
+
+CREATE TABLE sale_rows
+(
+    `org` LowCardinality(String) COMMENT '定点医药机构编号 · designated institution (fixmedins_code)' CODEC(ZSTD(1)),
+    `device` LowCardinality(String) COMMENT '终端设备编号 · POS or scanner (dev_no)' CODEC(ZSTD(1)),
+    `time` DateTime64(3, 'Asia/Shanghai') COMMENT '销售时间 · when it was sold (sel_retn_time)' CODEC(Delta(8), ZSTD(1)),
+    `code` UInt64 COMMENT '码键数值 · numeric code key (drug_trac_codg)' CODEC(ZSTD(1)),
+    `row_hash` UInt32 COMMENT '事件号与内容摘要 · hash of event_id, content and key (yaosu)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次,最新一轮保留 · pass that wrote it; the latest stays (yaosu)' CODEC(ZSTD(1)),
+    `state` Enum8('gone' = 0, 'stands' = 1, 'undone' = 2) COMMENT 'gone 已撤销或并入他次上传,stands 有效,undone 已退货 · voided or merged, stands, undone (yaosu)' CODEC(ZSTD(1)),
+    `sourced` Bool COMMENT '售前本机构有该码(或其上级包装)入库 · goods-in of the code or a larger pack at this org before the sale (yaosu)' CODEC(ZSTD(1)),
+    `code_text` String COMMENT '非20位追溯码的码键全文 · full key of item codes that are not 20 digits (drug_trac_codg)' CODEC(ZSTD(1)),
+    `code_raw` String COMMENT '不可比码的扫描原文 · as scanned, of codes that are no item codes (drug_trac_codg)' CODEC(ZSTD(1)),
+    `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7) COMMENT '追溯码编码方案 · form of the code (drug_trac_codg)' CODEC(ZSTD(1)),
+    `other_product` LowCardinality(String) COMMENT '药品标识,20位码取前7位故为空 · product of codes that are not 20 digits (drug_trac_codg)' CODEC(ZSTD(1)),
+    `event_id` String COMMENT '机构内事件号 · the sender\'s key within its org (yaosu)' CODEC(ZSTD(1)),
+    `digest` UInt32 COMMENT '事件内容摘要 · digest of the event\'s content (yaosu)' CODEC(ZSTD(1)),
+    `region` LowCardinality(String) COMMENT '机构所在县级区划 · county of the institution (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `drug` LowCardinality(String) COMMENT '医疗目录编码 · national catalogue code that was billed (med_list_codg)' CODEC(ZSTD(1)),
+    `lot` LowCardinality(String) COMMENT '生产批号 · lot (manu_lotnum)' CODEC(ZSTD(1)),
+    `expires` Nullable(Date32) COMMENT '有效期止 · expiry (expy_end)' CODEC(ZSTD(1)),
+    `split` Bool COMMENT '拆零标志 · part of a pack was dispensed (trdn_flag)' CODEC(ZSTD(1)),
+    `quantity` Nullable(Decimal(18, 6)) COMMENT '整个事件的数量 · quantity of the whole event (sel_retn_cnt)' CODEC(ZSTD(1)),
+    `codes` UInt16 COMMENT '该事件的码行数 · rows of this event that carry a code (drugtracinfo)' CODEC(ZSTD(1)),
+    `price` Nullable(Decimal(18, 6)) COMMENT '实际交易单价,元 · yuan per unit of quantity (finl_trns_pric)' CODEC(ZSTD(1)),
+    `days` Nullable(Decimal(18, 6)) COMMENT '用药天数 · days of supply (prd_days)' CODEC(ZSTD(1)),
+    `pay` Enum8('insured' = 1, 'self' = 2) COMMENT '医保或自费 · insured or self-paid (mdtrt_setl_type)' CODEC(ZSTD(1)),
+    `settlement` String COMMENT '结算ID · settlement within its org (setl_id)' CODEC(ZSTD(1)),
+    `fund_pay` Nullable(Decimal(18, 6)) COMMENT '整个事件的基金支付金额,元 · what the fund paid for the whole event, yuan (fund_pay_sumamt)' CODEC(ZSTD(1)),
+    `person` String COMMENT '参保人假名(HMAC) · keyed pseudonym of the insured person (psn_no)' CODEC(ZSTD(1)),
+    `setting` Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4) COMMENT '就医场景 · setting (yaosu)' CODEC(ZSTD(1)),
+    `undone_event` String COMMENT '冲销它的退货事件号 · event_id of the return that undid it (yaosu)' CODEC(ZSTD(1)),
+    `undone_at` DateTime64(3, 'Asia/Shanghai') COMMENT '退货时间,1970 为未退货 · when, 1970 for never (sel_retn_time)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+PRIMARY KEY (org, device, time)
+ORDER BY (org, device, time, code, row_hash)
+SETTINGS index_granularity = 8192
+COMMENT '各轮检测留存的销售,请查询 sales · sales as passes keep them; query sales';
+
+CREATE TABLE move_rows
+(
+    `org` LowCardinality(String) COMMENT '定点医药机构编号 · designated institution (fixmedins_code)' CODEC(ZSTD(1)),
+    `drug` LowCardinality(String) COMMENT '医疗目录编码 · national catalogue code (med_list_codg)' CODEC(ZSTD(1)),
+    `lot` LowCardinality(String) COMMENT '生产批号 · lot (manu_lotnum)' CODEC(ZSTD(1)),
+    `time` DateTime64(3, 'Asia/Shanghai') COMMENT '发生时间 · when it happened (purc_retn_stoin_time, inv_chg_time, invdate)' CODEC(Delta(8), ZSTD(1)),
+    `code` UInt64 COMMENT '码键数值 · numeric code key (drug_trac_codg)' CODEC(ZSTD(1)),
+    `row_hash` UInt32 COMMENT '事件号与内容摘要 · hash of event_id, content and key (yaosu)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次 · pass that wrote it; the latest stays (yaosu)' CODEC(ZSTD(1)),
+    `stands` Bool COMMENT '未被撤销 · no void took it back (yaosu)' CODEC(ZSTD(1)),
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '业务类型 · what happened (infno)' CODEC(ZSTD(1)),
+    `code_text` String COMMENT '非20位追溯码的码键全文 · full key of item codes that are not 20 digits (drug_trac_codg)' CODEC(ZSTD(1)),
+    `code_raw` String COMMENT '不可比码的扫描原文 · as scanned, of codes that are no item codes (drug_trac_codg)' CODEC(ZSTD(1)),
+    `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7) COMMENT '追溯码编码方案 · form of the code (drug_trac_codg)' CODEC(ZSTD(1)),
+    `other_product` LowCardinality(String) COMMENT '药品标识,20位码取前7位故为空 · product of codes that are not 20 digits (drug_trac_codg)' CODEC(ZSTD(1)),
+    `event_id` String COMMENT '机构内事件号 · the sender\'s key within its org (yaosu)' CODEC(ZSTD(1)),
+    `digest` UInt32 COMMENT '事件内容摘要 · digest of the event\'s content (yaosu)' CODEC(ZSTD(1)),
+    `region` LowCardinality(String) COMMENT '机构所在县级区划 · county of the institution (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `split` Bool COMMENT '拆零标志 · units, not packs (trdn_flag)' CODEC(ZSTD(1)),
+    `quantity` Nullable(Decimal(18, 6)) COMMENT '整个事件的数量 · quantity of the whole event (purc_retn_cnt, cnt)' CODEC(ZSTD(1)),
+    `codes` UInt16 COMMENT '该事件的码行数 · rows of this event that carry a code (drugtracinfo)' CODEC(ZSTD(1)),
+    `person` String COMMENT '参保人假名,通常为空 · person, empty as a rule (psn_no)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+PRIMARY KEY (org, drug, lot)
+ORDER BY (org, drug, lot, time, code, row_hash)
+SETTINGS index_granularity = 8192
+COMMENT '各轮检测留存的出入库与盘存,请查询 scans · goods moves as passes keep them; query scans';
+
+CREATE TABLE pair_rows
+(
+    `code` UInt64 COMMENT '码键数值 · numeric code key (drug_trac_codg)' CODEC(Delta(8), ZSTD(1)),
+    `code_text` String COMMENT '非20位追溯码的码键全文 · full key of item codes that are not 20 digits (drug_trac_codg)' CODEC(ZSTD(1)),
+    `code_key` String COMMENT '追溯码键 · key used to compare (drug_trac_codg)' CODEC(ZSTD(1)),
+    `drug` LowCardinality(String) COMMENT '医疗目录编码 · national catalogue code (med_list_codg)' CODEC(ZSTD(1)),
+    `product` LowCardinality(String) COMMENT '药品标识码 · product (drug_trac_codg)' CODEC(ZSTD(1)),
+    `first_time` DateTime64(3, 'Asia/Shanghai') COMMENT '前一次销售时间 · first sale (sel_retn_time)' CODEC(ZSTD(1)),
+    `first_org` String COMMENT '前一次销售机构 · first institution (fixmedins_code)' CODEC(ZSTD(1)),
+    `first_event` String COMMENT '前一次销售事件号 · first sale\'s event_id (yaosu)' CODEC(ZSTD(1)),
+    `first_person` String COMMENT '前一次参保人假名 · first person, pseudonym (psn_no)' CODEC(ZSTD(1)),
+    `first_region` String COMMENT '前一次所在区划 · first county (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `second_time` DateTime64(3, 'Asia/Shanghai') COMMENT '后一次销售时间 · second sale (sel_retn_time)' CODEC(ZSTD(1)),
+    `second_org` String COMMENT '后一次销售机构 · second institution (fixmedins_code)' CODEC(ZSTD(1)),
+    `second_event` String COMMENT '后一次销售事件号 · second sale\'s event_id (yaosu)' CODEC(ZSTD(1)),
+    `second_person` String COMMENT '后一次参保人假名 · second person, pseudonym (psn_no)' CODEC(ZSTD(1)),
+    `second_region` String COMMENT '后一次所在区划 · second county (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `second_paid` Float64 COMMENT '后一次基金支付,元 · what the fund paid for the second, yuan (fund_pay_sumamt)' CODEC(ZSTD(1)),
+    `gap_hours` Float64 COMMENT '两次相隔小时数 · hours between (yaosu)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次的两倍,仍成立时加一 · twice the pass that wrote it, and one where it stands (yaosu)' CODEC(ZSTD(1)),
+    `stands` Bool COMMENT '仍成立 · still so (yaosu)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (code, code_text, first_time, first_org, first_event, second_time, second_org, second_event)
+SETTINGS index_granularity = 8192
+COMMENT '各轮检测留存的先后两次销售,请查询 sale_pairs · consecutive sales as passes keep them; query sale_pairs';
+
+CREATE TABLE restock_rows
+(
+    `code` UInt64 COMMENT '码键数值 · numeric code key (drug_trac_codg)' CODEC(Delta(8), ZSTD(1)),
+    `code_text` String COMMENT '非20位追溯码的码键全文 · full key of item codes that are not 20 digits (drug_trac_codg)' CODEC(ZSTD(1)),
+    `code_key` String COMMENT '追溯码键 · key used to compare (drug_trac_codg)' CODEC(ZSTD(1)),
+    `product` LowCardinality(String) COMMENT '药品标识码 · product (drug_trac_codg)' CODEC(ZSTD(1)),
+    `drug` LowCardinality(String) COMMENT '医疗目录编码 · national catalogue code (med_list_codg)' CODEC(ZSTD(1)),
+    `sale_time` DateTime64(3, 'Asia/Shanghai') COMMENT '售出时间 · when it was sold (sel_retn_time)' CODEC(ZSTD(1)),
+    `sale_org` String COMMENT '售出机构 · who sold it (fixmedins_code)' CODEC(ZSTD(1)),
+    `sale_event` String COMMENT '售出事件号 · event_id of that sale (yaosu)' CODEC(ZSTD(1)),
+    `sale_person` String COMMENT '参保人假名 · person, pseudonym (psn_no)' CODEC(ZSTD(1)),
+    `sale_region` String COMMENT '售出机构区划 · county of that institution (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `time` DateTime64(3, 'Asia/Shanghai') COMMENT '入库或盘存时间 · when it was in stock (purc_retn_stoin_time, inv_chg_time, invdate)' CODEC(ZSTD(1)),
+    `org` String COMMENT '入库机构 · who had it in stock (fixmedins_code)' CODEC(ZSTD(1)),
+    `event_id` String COMMENT '入库事件号 · event_id (yaosu)' CODEC(ZSTD(1)),
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '业务类型 · what happened (infno)' CODEC(ZSTD(1)),
+    `person` String COMMENT '入库记录上的参保人假名,通常为空 · person on that record, pseudonym (psn_no)' CODEC(ZSTD(1)),
+    `region` String COMMENT '入库机构区划 · county (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次的两倍,仍成立时加一 · twice the pass that wrote it, and one where it stands (yaosu)' CODEC(ZSTD(1)),
+    `stands` Bool COMMENT '仍成立 · still so (yaosu)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (code, code_text, time, org, event_id, kind)
+SETTINGS index_granularity = 8192
+COMMENT '各轮检测留存的售后入库,请查询 restocks · restocks as passes keep them; query restocks';
+
+CREATE TABLE late_rows
+(
+    `code` UInt64 COMMENT '码键数值 · numeric code key (drug_trac_codg)' CODEC(Delta(8), ZSTD(1)),
+    `code_text` String COMMENT '非20位追溯码的码键全文 · full key of item codes that are not 20 digits (drug_trac_codg)' CODEC(ZSTD(1)),
+    `code_key` String COMMENT '追溯码键 · key used to compare (drug_trac_codg)' CODEC(ZSTD(1)),
+    `org` String COMMENT '冲销机构 · institution that reversed (fixmedins_code)' CODEC(ZSTD(1)),
+    `event_id` String COMMENT '冲销事件号 · event_id of the return or void (yaosu)' CODEC(ZSTD(1)),
+    `digest` UInt32 COMMENT '冲销事件内容摘要 · digest of that event\'s content (yaosu)' CODEC(ZSTD(1)),
+    `kind` Enum8('sale_return' = 2, 'void' = 8) COMMENT 'sale_return 退货或 void 撤销 · return or void (infno)' CODEC(ZSTD(1)),
+    `time` DateTime64(3, 'Asia/Shanghai') COMMENT '冲销时间 · when (sel_retn_time)' CODEC(ZSTD(1)),
+    `region` String COMMENT '县级区划 · county (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `sale_event` String COMMENT '本欲冲销的销售 · the sale it would have taken back (yaosu)' CODEC(ZSTD(1)),
+    `sale_time` DateTime64(3, 'Asia/Shanghai') COMMENT '该销售时间 · when that was (sel_retn_time)' CODEC(ZSTD(1)),
+    `sale_person` String COMMENT '参保人假名 · person, pseudonym (psn_no)' CODEC(ZSTD(1)),
+    `elsewhere_org` String COMMENT '其间售出该码的机构 · who sold the code in between (fixmedins_code)' CODEC(ZSTD(1)),
+    `elsewhere_time` DateTime64(3, 'Asia/Shanghai') COMMENT '其间售出时间 · when (sel_retn_time)' CODEC(ZSTD(1)),
+    `elsewhere_event` String COMMENT '其间售出的事件号 · event_id of that sale (yaosu)' CODEC(ZSTD(1)),
+    `elsewhere_region` String COMMENT '其间售出机构的区划 · county of that institution (fixmedins_admdvs)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次的两倍,仍成立时加一 · twice the pass that wrote it, and one where it stands (yaosu)' CODEC(ZSTD(1)),
+    `stands` Bool COMMENT '仍成立 · still so (yaosu)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (code, code_text, org, event_id, digest, kind)
+SETTINGS index_granularity = 8192
+COMMENT '各轮检测留存的过晚冲销,请查询 late_reversals · late reversals as passes keep them; query late_reversals';
+
+CREATE TABLE pass_marks
+(
+    `name` String COMMENT '对象 · what (yaosu)',
+    `mark` String COMMENT '已看到何处 · how far it was looked at (yaosu)',
+    `pass` UInt64 COMMENT '轮次 · pass that wrote it (yaosu)'
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY name
+SETTINGS index_granularity = 8192
+COMMENT '检测进度 · how far passes are';
+
+CREATE TABLE detect_runs
+(
+    `pass` UInt64 COMMENT '轮次,开始时刻的微秒数 · pass, microseconds of its start (yaosu)',
+    `rule` LowCardinality(String) COMMENT '规则编号,空为整轮 · rule, empty for the pass as a whole (yaosu)',
+    `mode` LowCardinality(String) COMMENT 'whole 全部重算,touched 只算涉及的 · all of it, or what was touched (yaosu)',
+    `started` DateTime64(3, 'Asia/Shanghai') COMMENT '开始时间 · start (yaosu)',
+    `seconds` Float64 COMMENT '用时,秒 · how long it took (yaosu)',
+    `arrivals` UInt64 COMMENT '新到扫码行数 · rows that came in (yaosu)',
+    `candidates` UInt64 COMMENT '复核的码或对象数 · codes or entities judged (yaosu)',
+    `found` UInt64 COMMENT '成立的发现数 · findings that stand among those judged (yaosu)',
+    `new` UInt64 COMMENT '新增 · new ones (yaosu)',
+    `changed` UInt64 COMMENT '变化 · changed ones (yaosu)',
+    `explained` UInt64 COMMENT '已被解释 · explained ones (yaosu)',
+    `read_rows` UInt64 COMMENT '引擎读取行数 · rows the engine read (yaosu)',
+    `read_bytes` UInt64 COMMENT '引擎读取字节数,未压缩 · bytes the engine read, uncompressed (yaosu)',
+    `error` String COMMENT '错误,空为无 · what failed, empty for nothing (yaosu)'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (pass, rule)
+TTL toDateTime(started) + toIntervalDay(400)
+SETTINGS index_granularity = 8192
+COMMENT '检测轮次记录 · what each pass did';
+
+CREATE VIEW kept_sales
+(
+    `code_key` String,
+    `code_raw` String,
+    `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7),
+    `product` String,
+    `event_id` String,
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8),
+    `time` DateTime64(3, 'Asia/Shanghai'),
+    `org` LowCardinality(String),
+    `region` LowCardinality(String),
+    `device` LowCardinality(String),
+    `drug` LowCardinality(String),
+    `lot` LowCardinality(String),
+    `expires` Nullable(Date32),
+    `split` Bool,
+    `quantity` Nullable(Decimal(18, 6)),
+    `price` Nullable(Decimal(18, 6)),
+    `days` Nullable(Decimal(18, 6)),
+    `pay` Enum8('insured' = 1, 'self' = 2),
+    `settlement` String,
+    `fund_pay` Nullable(Decimal(18, 6)),
+    `person` String,
+    `setting` Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4),
+    `codes` UInt16,
+    `digest` UInt32,
+    `code` UInt64,
+    `code_text` String,
+    `item` UInt8,
+    `share` Float64,
+    `paid` Float64,
+    `undone` UInt8,
+    `undone_event` String,
+    `undone_at` DateTime64(3, 'Asia/Shanghai'),
+    `sourced` Bool
+)
+AS SELECT
+    if(scheme = 'cn20', concat('8', leftPad(toString(code), 19, '0')), code_text) AS code_key,
+    if(scheme = 'cn20', concat('8', leftPad(toString(code), 19, '0')), code_raw) AS code_raw,
+    scheme,
+    if(scheme = 'cn20', substring(concat('8', leftPad(toString(code), 19, '0')), 1, 7), other_product) AS product,
+    event_id,
+    CAST('sale', 'Enum8(\'sale\' = 1, \'sale_return\' = 2, \'purchase\' = 3, \'purchase_return\' = 4, \'stock_in\' = 5, \'stock_out\' = 6, \'stock_take\' = 7, \'void\' = 8)') AS kind,
+    time,
+    org,
+    region,
+    device,
+    drug,
+    lot,
+    expires,
+    split,
+    quantity,
+    price,
+    days,
+    pay,
+    settlement,
+    fund_pay,
+    person,
+    setting,
+    codes,
+    digest,
+    code,
+    code_text,
+    (scheme = 'cn20') OR (code_text != '') AS item,
+    toFloat64(ifNull(quantity, 0)) / greatest(codes, 1) AS share,
+    coalesce(toFloat64(fund_pay), toFloat64(price) * toFloat64(quantity), 0) / greatest(codes, 1) AS paid,
+    state = 'undone' AS undone,
+    undone_event,
+    undone_at,
+    sourced
+FROM sale_rows
+FINAL
+WHERE state != 'gone';
+
+CREATE VIEW kept_moves
+(
+    `code_key` String,
+    `code_raw` String,
+    `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7),
+    `product` String,
+    `event_id` String,
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8),
+    `time` DateTime64(3, 'Asia/Shanghai'),
+    `org` LowCardinality(String),
+    `region` LowCardinality(String),
+    `drug` LowCardinality(String),
+    `lot` LowCardinality(String),
+    `split` Bool,
+    `quantity` Nullable(Decimal(18, 6)),
+    `person` String,
+    `codes` UInt16,
+    `digest` UInt32,
+    `code` UInt64,
+    `code_text` String,
+    `item` UInt8,
+    `share` Float64
+)
+AS SELECT
+    if(scheme = 'cn20', concat('8', leftPad(toString(code), 19, '0')), code_text) AS code_key,
+    if(scheme = 'cn20', concat('8', leftPad(toString(code), 19, '0')), code_raw) AS code_raw,
+    scheme,
+    if(scheme = 'cn20', substring(concat('8', leftPad(toString(code), 19, '0')), 1, 7), other_product) AS product,
+    event_id,
+    kind,
+    time,
+    org,
+    region,
+    drug,
+    lot,
+    split,
+    quantity,
+    person,
+    codes,
+    digest,
+    code,
+    code_text,
+    (scheme = 'cn20') OR (code_text != '') AS item,
+    toFloat64(ifNull(quantity, 0)) / greatest(codes, 1) AS share
+FROM move_rows
+FINAL
+WHERE stands;
