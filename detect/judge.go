@@ -44,7 +44,7 @@ func (codesJudged) covers(*finding) bool { return true } // the desk holds no ot
 
 // listJudged are entities by name, of one rule.
 type listJudged struct {
-	rest    string
+	rest     string
 	entities map[[2]string]bool
 }
 

@@ -21,6 +21,8 @@ const (
 	markScans = "scans"
 	markVoids = "voids"
 	markPacks = "packs"
+	markDrugs = "drugs"
+	markPass  = "pass"
 	markBusy  = "busy"
 )
 
@@ -170,9 +172,9 @@ func (c *Config) ruleMark(rule *Rule, loads map[string]string, scans uint64) rul
 
 // busy is a lease: two passes at once would write over each other's rooms.
 const (
-	busyFor   = 60 * time.Second
-	busyBeat  = 15 * time.Second
-	busyRetry = time.Second
+	busyFor    = 60 * time.Second
+	busyBeat   = 15 * time.Second
+	busyRetry  = time.Second
 	busySettle = 200 * time.Millisecond
 )
 

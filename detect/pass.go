@@ -237,7 +237,7 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 	began := time.Now()
 	defer func() { report.Took += time.Since(began) }()
 	values := rule.values(c.Params)
-	findings, err := c.find(ctx, room, rule, values, &report.read)
+	findings, err := c.find(ctx, room, rule, values)
 	if err != nil {
 		return err
 	}
@@ -309,8 +309,8 @@ func sameFinding(a, b schema.Suspect) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-func (c *Config) find(ctx context.Context, room *schema.Conn, rule *Rule, values map[string]string, read *reading) ([]finding, error) {
-	rows, err := room.Query(ruleContext(ctx, values, read), rule.SQL)
+func (c *Config) find(ctx context.Context, room *schema.Conn, rule *Rule, values map[string]string) ([]finding, error) {
+	rows, err := room.Query(ruleContext(ctx, values), rule.SQL)
 	if err != nil {
 		return nil, err
 	}

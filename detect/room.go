@@ -5,6 +5,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -26,7 +27,6 @@ type rooms struct {
 	main                     *schema.Conn
 	lives, desk, rest, whole *schema.Conn
 	pass                     uint64
-	read                     *reading
 }
 
 // referenceViews are what all rooms read where it is.
@@ -42,8 +42,8 @@ var lifeViews = []string{
 var codeViews = []string{"effective_sales", "code_uses", "sale_pairs", "restocks"}
 
 // openRooms makes the rooms anew; what an earlier pass left in them goes.
-func openRooms(ctx context.Context, main *schema.Conn, read *reading) (*rooms, error) {
-	r := &rooms{main: main, read: read}
+func openRooms(ctx context.Context, main *schema.Conn) (*rooms, error) {
+	r := &rooms{main: main}
 	selects, err := main.Selects(ctx)
 	if err != nil {
 		return nil, err
@@ -96,8 +96,17 @@ func makeViews(ctx context.Context, room *schema.Conn, selects map[string]string
 		if !known {
 			return fmt.Errorf("the schema has no view %s", name)
 		}
-		if err := room.Exec(ctx, "CREATE VIEW "+name+" AS "+query); err != nil {
-			return fmt.Errorf("view %s: %w", name, err)
+		statements := []string{"CREATE VIEW " + name + " AS " + query}
+		if slices.Contains(lifeTables, name) {
+			statements = []string{
+				"CREATE VIEW " + name + "_now AS " + query,
+				"CREATE TABLE " + name + " ENGINE = MergeTree ORDER BY code AS SELECT * FROM " + name + "_now LIMIT 0",
+			}
+		}
+		for _, statement := range statements {
+			if err := room.Exec(ctx, statement); err != nil {
+				return fmt.Errorf("view %s: %w", name, err)
+			}
 		}
 	}
 	return nil
@@ -138,6 +147,10 @@ func (r *rooms) makeLives(ctx context.Context, room *schema.Conn, selects map[st
 	}
 	return makeViews(ctx, room, selects, lifeViews)
 }
+
+// lifeTables are those of lifeViews that are worked out once for each chunk of
+// codes: others stand on them several times. The view is named _now.
+var lifeTables = []string{"busy_codes", "fates"}
 
 // codeRoom is what desk and whole have in common: all that follows from sales
 // and stock_moves.
@@ -183,6 +196,7 @@ func (r *rooms) makeRest(ctx context.Context, room *schema.Conn, selects map[str
 			FROM `+main+`kept_sales LIMIT 0`,
 			"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind FROM "+main+"kept_moves LIMIT 0",
 			"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",
+			"CREATE VIEW sale_rows AS SELECT * FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
 			"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
 			"CREATE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
 			"CREATE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
@@ -232,8 +246,7 @@ func (r *rooms) with(ctx context.Context, params ...string) context.Context {
 	}
 	return clickhouse.Context(ctx,
 		clickhouse.WithParameters(values),
-		clickhouse.WithSettings(bounds()),
-		clickhouse.WithProgress(r.read.add))
+		clickhouse.WithSettings(bounds()))
 }
 
 // bounds keep one query of a pass within the memory of a small engine.
@@ -246,18 +259,25 @@ func bounds() clickhouse.Settings {
 	}
 }
 
-// reading counts what the engine read.
+// reading is what the engine read, by its own counters: of whoever asked.
 type reading struct{ rows, bytes uint64 }
 
-func (r *reading) add(p *clickhouse.Progress) {
-	r.rows += p.Rows
-	r.bytes += p.Bytes
+func readCounters(ctx context.Context, conn *schema.Conn) (reading, error) {
+	var r reading
+	err := conn.QueryRow(ctx, "SELECT sumIf(value, event = 'SelectedRows'), sumIf(value, event = 'SelectedBytes') FROM system.events").Scan(&r.rows, &r.bytes)
+	if err != nil {
+		return r, fmt.Errorf("read the engine's counters: %w", err)
+	}
+	return r, nil
+}
+
+func (r reading) since(before reading) reading {
+	return reading{r.rows - before.rows, r.bytes - before.bytes}
 }
 
 // ruleContext gives the query of a rule its parameters and bounds.
-func ruleContext(ctx context.Context, values map[string]string, read *reading) context.Context {
+func ruleContext(ctx context.Context, values map[string]string) context.Context {
 	return clickhouse.Context(ctx,
 		clickhouse.WithParameters(values),
-		clickhouse.WithSettings(bounds()),
-		clickhouse.WithProgress(read.add))
+		clickhouse.WithSettings(bounds()))
 }

@@ -38,7 +38,7 @@ func openWorker(ctx context.Context, cfg *Config) (*worker, error) {
 		return nil, err
 	}
 	w := &worker{Config: cfg, rules: map[string]*RuleReport{}, release: release, ctx: lost}
-	if w.rooms, err = openRooms(lost, cfg.Conn, &reading{}); err != nil {
+	if w.rooms, err = openRooms(lost, cfg.Conn); err != nil {
 		release()
 		return nil, err
 	}
@@ -56,14 +56,18 @@ func (w *worker) pass(ctx context.Context, whole bool) (Report, error) {
 	start := time.Now()
 	w.rooms.pass = uint64(w.Now().UnixMicro())
 	w.report.Pass, w.whole = w.rooms.pass, whole
-	err := w.passes(w.ctx)
+	before, err := readCounters(ctx, w.main)
+	if err != nil {
+		return w.report, err
+	}
+	err = w.passes(w.ctx)
 	w.report.Took = time.Since(start)
-	w.report.ReadRows, w.report.ReadBytes = w.read.rows, w.read.bytes
+	if after, failed := readCounters(context.WithoutCancel(ctx), w.main); failed == nil {
+		read := after.since(before)
+		w.report.ReadRows, w.report.ReadBytes = read.rows, read.bytes
+	}
 	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
-		r := w.rules[id]
-		w.report.Rules = append(w.report.Rules, *r)
-		w.report.ReadRows += r.read.rows
-		w.report.ReadBytes += r.read.bytes
+		w.report.Rules = append(w.report.Rules, *w.rules[id])
 	}
 	err = errors.Join(append(w.failed, err)...)
 	if noted := w.noteRun(context.WithoutCancel(ctx), start, err); noted != nil {
@@ -74,28 +78,27 @@ func (w *worker) pass(ctx context.Context, whole bool) (Report, error) {
 
 func (w *worker) passes(ctx context.Context) error {
 	var err error
+	if w.marks, err = readMarks(ctx, w.main); err != nil {
+		return err
+	}
+	// Passes are numbered by time, and of two the later one's rows must stay.
+	if last := w.marks.block(markPass); w.rooms.pass <= last {
+		w.rooms.pass = last + 1
+		w.report.Pass = w.rooms.pass
+	}
+	begun := marks{markPass: strconv.FormatUint(w.rooms.pass, 10)}
 	if w.Rebuild {
 		for _, table := range []string{"sale_rows", "move_rows", "pair_rows", "restock_rows", "late_rows"} {
 			if err := w.exec(ctx, w.main, "TRUNCATE TABLE "+table); err != nil {
 				return err
 			}
 		}
-		if err := note(ctx, w.main, w.rooms.pass, marks{markScans: "0", markVoids: "0", markPacks: ""}); err != nil {
-			return err
-		}
+		maps.Copy(begun, marks{markScans: "", markVoids: "", markPacks: ""})
 	}
-	if w.marks, err = readMarks(ctx, w.main); err != nil {
+	if err := note(ctx, w.main, w.rooms.pass, begun); err != nil {
 		return err
 	}
-	// Passes are numbered by time, and a number must not come twice.
-	for name, mark := range w.marks {
-		if name == "pass" {
-			if last, _ := strconv.ParseUint(mark, 10, 64); w.rooms.pass <= last {
-				w.rooms.pass = last + 1
-				w.report.Pass = w.rooms.pass
-			}
-		}
-	}
+	maps.Copy(w.marks, begun)
 	// Loads are read first: what is loaded while the pass runs is for the next one.
 	if w.loads, err = readLoads(ctx, w.main); err != nil {
 		return err
@@ -105,9 +108,6 @@ func (w *worker) passes(ctx context.Context) error {
 	}
 	scans, voids, err := newest(ctx, w.main, w.marks)
 	if err != nil {
-		return err
-	}
-	if err := note(ctx, w.main, w.rooms.pass, marks{"pass": strconv.FormatUint(w.rooms.pass, 10)}); err != nil {
 		return err
 	}
 	if err := w.touch(ctx, scans, voids); err != nil {
@@ -126,7 +126,7 @@ func (w *worker) passes(ctx context.Context) error {
 		markScans: strconv.FormatUint(scans, 10),
 		markVoids: strconv.FormatUint(voids, 10),
 		markPacks: w.loads["packs"],
-		"drugs":   w.loads["drugs"],
+		markDrugs: w.loads["drugs"],
 	}
 	for _, rule := range w.Rules {
 		if w.rules[rule.ID] == nil {
@@ -234,7 +234,7 @@ func (w *worker) lifeChunks(ctx context.Context) error {
 }
 
 func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
-	for room, tables := range map[*schema.Conn][]string{w.lives: {"scan_rows", "voids", "judged_codes", "ancestors"}, w.desk: {"sales", "stock_moves"}} {
+	for room, tables := range map[*schema.Conn][]string{w.lives: {"scan_rows", "voids", "judged_codes", "ancestors", "busy_codes", "fates"}, w.desk: {"sales", "stock_moves"}} {
 		for _, table := range tables {
 			if err := w.exec(ctx, room, "TRUNCATE TABLE "+table); err != nil {
 				return fmt.Errorf("clear %s: %w", table, err)
@@ -257,7 +257,7 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 		}
 	}
 	for _, name := range []string{
-		"lives_scans", "lives_voids", "desk_moves", "desk_sales",
+		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales",
 		"keep_sales", "keep_gone_sales", "keep_moves",
 		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
 		"touched_sales", "touched_moves",
@@ -292,10 +292,18 @@ func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged 
 	if w.hasFailed(rule.ID) || ctx.Err() != nil {
 		return
 	}
-	if err := w.runRule(ctx, room, rule, w.exempt, judged, report); err != nil {
+	before, err := readCounters(ctx, w.main)
+	if err == nil {
+		err = w.runRule(ctx, room, rule, w.exempt, judged, report)
+	}
+	after, failed := readCounters(ctx, w.main)
+	if err = errors.Join(err, failed); err != nil {
 		w.fail(rule.ID, err)
 		return
 	}
+	read := after.since(before)
+	report.read.rows += read.rows
+	report.read.bytes += read.bytes
 	w.rules[rule.ID] = report
 }
 
@@ -322,7 +330,7 @@ func (w *worker) hasFailed(id string) bool {
 // keepRelations makes the kept pairs and restocks anew when what is known of packs
 // changed: whether a code is a smallest pack decides over them.
 func (w *worker) keepRelations(ctx context.Context) error {
-	if before, known := w.marks["drugs"]; !known || before == w.loads["drugs"] {
+	if before, known := w.marks[markDrugs]; !known || before == w.loads["drugs"] {
 		return nil
 	}
 	for _, statement := range []string{

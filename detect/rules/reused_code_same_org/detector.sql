@@ -12,7 +12,7 @@ SELECT
         '追溯码 ', u.code_key, ' 于 ', formatDateTime(min(u.time), '%F'), ' 至 ', formatDateTime(max(u.time), '%F'),
         ' 在', if(any(o.name) != '', any(o.name), u.org), '医保结算 ', toString(count()), ' 次',
         if(countIf(u.split) > 0, concat('（其中拆零 ', toString(countIf(u.split)), ' 次）'), ''),
-        '，合计取用 ', toString(round(sum(u.takes), 2)), ' 盒', if(min(u.takes) = 0, '以上', ''),
+        '，合计取用 ', toString(round(round(sum(u.takes), 6), 2)), ' 盒', if(min(u.takes) = 0, '以上', ''),
         '，该码只有 ', toString(any(u.holds)), ' 盒，涉及 ',
         toString(uniqExactIf(u.person, u.person != '')), ' 名参保人') AS reason,
     arraySort(groupArray((u.time, u.org, u.event_id, if(u.split, 'split_sold', 'sold'), u.code_key, u.person, u.region))) AS evidence

@@ -1,0 +1,3 @@
+INSERT INTO busy_codes
+SELECT *
+FROM busy_codes_now

@@ -1,0 +1,3 @@
+INSERT INTO fates
+SELECT *
+FROM fates_now
