@@ -96,13 +96,16 @@ func (c *ruleCase) code(name string) (raw, key string) {
 	return raw, raw
 }
 
-// entity is the real id behind a wanted name: A, A/box1, A/POS1, box1 or p1.
+// entity is the real id behind a wanted name: A, A/box1, A/POS1, A/D/L1, box1 or p1.
 func (c *ruleCase) entity(key *schema.PersonKey, kind, name string) string {
 	switch org, rest, _ := strings.Cut(name, "/"); {
 	case kind == "person":
 		return key.Pseudonym(c.tag + name)
 	case kind == "org", kind == "device":
 		return strings.TrimSuffix(c.org(org)+"/"+rest, "/")
+	case kind == "lot":
+		drug, lot, _ := strings.Cut(rest, "/")
+		return c.org(org) + "/" + c.drug(drug) + "/" + lot
 	case rest != "":
 		_, code := c.code(rest)
 		return c.org(org) + "/" + code

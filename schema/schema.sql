@@ -1570,11 +1570,12 @@ AS WITH
             s.time AS time,
             s.region AS region,
             s.person AS person,
-            s.reverses AS reverses,
             f.fate AS fate,
             f.partner AS partner,
             f.partner_time AS partner_time,
-            if(s.settlement != '', concat('s', s.settlement), concat('e', toString(s.digest), s.event_id)) AS line
+            if(s.kind = 'sale', s.event_id, s.reverses) AS name,
+            if(s.settlement != '', concat('s', s.settlement), concat('e', toString(s.digest), s.event_id)) AS line,
+            min((s.time, s.event_id, s.digest, s.person)) OVER (PARTITION BY code, code_text, org, kind, line) AS sale
         FROM scans AS s
         INNER JOIN fates AS f USING (code, code_text, org, event_id, digest)
         WHERE (s.kind IN ('sale', 'sale_return')) AND s.item AND (f.fate != 'voided') AND (s.code IN (
@@ -1582,84 +1583,24 @@ AS WITH
             FROM reversed_codes
         ))
     ),
-    names AS
+    named AS
     (
         SELECT
-            code,
-            code_text,
-            org,
-            event_id AS name,
-            min(sale) AS sale
-        FROM
-        (
-            SELECT
-                code,
-                code_text,
-                org,
-                event_id,
-                min((time, event_id, digest, person)) OVER (PARTITION BY code, code_text, org, line) AS sale
-            FROM uploads
-            WHERE kind = 'sale'
-        )
-        GROUP BY
-            code,
-            code_text,
-            org,
-            name
+            *,
+            countIf(kind = 'sale') OVER (PARTITION BY code, code_text, org, name) > 0 AS names_one,
+            minIf(sale, kind = 'sale') OVER (PARTITION BY code, code_text, org, name) AS named_sale,
+            maxIf(sale, fate = 'stands') OVER (PARTITION BY code, code_text, org ORDER BY time ASC, kind ASC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS latest,
+            maxIf(sale, (fate = 'stands') AND (person = '')) OVER (PARTITION BY code, code_text, org ORDER BY time ASC, kind ASC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS latest_to_nobody,
+            maxIf(sale, fate = 'stands') OVER (PARTITION BY code, code_text, org, person ORDER BY time ASC, kind ASC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS latest_to_same
+        FROM uploads
     ),
     returns AS
     (
         SELECT
-            r.*,
-            n.name != '' AS named,
-            n.sale AS named_sale,
-            max((r.fate = 'undoes') AND (r.partner = (n.sale.2)) AND (r.partner_time = (n.sale.1))) OVER (PARTITION BY r.code, r.code_text, r.org, n.sale) AS taken
-        FROM
-        (
-            SELECT *
-            FROM uploads
-            WHERE (fate IN ('undoes', 'idle')) AND (kind = 'sale_return')
-        ) AS r
-        LEFT JOIN names AS n ON (n.code = r.code) AND (n.code_text = r.code_text) AND (n.org = r.org) AND (n.name = r.reverses)
-    ),
-    late_returns AS
-    (
-        SELECT
-            code,
-            code_text,
-            code_key,
-            org,
-            event_id,
-            digest,
-            CAST('sale_return', 'Enum8(\'sale_return\' = 2, \'void\' = 8)') AS kind,
-            time,
-            region,
-            named_sale AS sale
-        FROM returns
-        WHERE (fate = 'idle') AND named AND (NOT taken)
-        UNION ALL
-        SELECT
-            r.code,
-            r.code_text,
-            r.code_key,
-            r.org,
-            r.event_id,
-            r.digest,
-            CAST('sale_return', 'Enum8(\'sale_return\' = 2, \'void\' = 8)') AS kind,
-            r.time,
-            any(r.region) AS region,
-            max((s.time, s.event_id, s.digest, s.person)) AS sale
-        FROM returns AS r
-        INNER JOIN uploads AS s ON (s.code = r.code) AND (s.code_text = r.code_text) AND (s.org = r.org)
-        WHERE (r.fate = 'idle') AND ((NOT r.named) OR r.taken) AND (s.fate = 'stands') AND (s.time <= r.time) AND ((s.person = '') OR (r.person = '') OR (s.person = r.person))
-        GROUP BY
-            r.code,
-            r.code_text,
-            r.code_key,
-            r.org,
-            r.event_id,
-            r.digest,
-            r.time
+            *,
+            max((fate = 'undoes') AND (partner = (named_sale.2)) AND (partner_time = (named_sale.1))) OVER (PARTITION BY code, code_text, org, named_sale) AS taken
+        FROM named
+        WHERE (kind = 'sale_return') AND (fate IN ('undoes', 'idle'))
     ),
     naming_voids AS
     (
@@ -1693,8 +1634,19 @@ AS WITH
     ),
     reversals AS
     (
-        SELECT *
-        FROM late_returns
+        SELECT
+            code,
+            code_text,
+            code_key,
+            org,
+            event_id,
+            digest,
+            'sale_return' AS kind,
+            time,
+            region,
+            multiIf(names_one AND (NOT taken), named_sale, person = '', latest, latest_to_nobody > latest_to_same, latest_to_nobody, latest_to_same) AS wanted
+        FROM returns
+        WHERE (fate = 'idle') AND ((wanted.2) != '')
         UNION ALL
         SELECT
             u.code,
@@ -1703,10 +1655,10 @@ AS WITH
             u.org,
             v.event_id,
             v.digest,
-            CAST('void', 'Enum8(\'sale_return\' = 2, \'void\' = 8)') AS kind,
+            'void' AS kind,
             v.time,
             u.region,
-            u.sale
+            u.sale AS wanted
         FROM named_uploads AS u
         INNER JOIN naming_voids AS v ON (v.org = u.org) AND (v.target = u.target)
         WHERE (u.sent <= v.sent) AND ((u.sale.1) < v.time)
@@ -1733,19 +1685,19 @@ SELECT
     r.org AS org,
     r.event_id AS event_id,
     r.digest AS digest,
-    r.kind AS kind,
+    CAST(r.kind, 'Enum8(\'sale_return\' = 2, \'void\' = 8)') AS kind,
     r.time AS time,
-    argMin(r.region, (r.sale, e.time, e.org, e.event_id, e.region)) AS region,
-    (min(r.sale)).2 AS sale_event,
-    (min(r.sale)).1 AS sale_time,
-    (min(r.sale)).4 AS sale_person,
-    argMin(e.org, (r.sale, e.time, e.org, e.event_id, e.region)) AS elsewhere_org,
-    argMin(e.time, (r.sale, e.time, e.org, e.event_id, e.region)) AS elsewhere_time,
-    argMin(e.event_id, (r.sale, e.time, e.org, e.event_id, e.region)) AS elsewhere_event,
-    argMin(e.region, (r.sale, e.time, e.org, e.event_id, e.region)) AS elsewhere_region
+    argMin(r.region, (r.wanted, e.time, e.org, e.event_id, e.region)) AS region,
+    (min(r.wanted)).2 AS sale_event,
+    (min(r.wanted)).1 AS sale_time,
+    (min(r.wanted)).4 AS sale_person,
+    argMin(e.org, (r.wanted, e.time, e.org, e.event_id, e.region)) AS elsewhere_org,
+    argMin(e.time, (r.wanted, e.time, e.org, e.event_id, e.region)) AS elsewhere_time,
+    argMin(e.event_id, (r.wanted, e.time, e.org, e.event_id, e.region)) AS elsewhere_event,
+    argMin(e.region, (r.wanted, e.time, e.org, e.event_id, e.region)) AS elsewhere_region
 FROM reversals AS r
 INNER JOIN sold AS e ON (e.code = r.code) AND (e.code_text = r.code_text)
-WHERE (e.org != r.org) AND (e.time > (r.sale.1)) AND (e.time < r.time)
+WHERE (e.org != r.org) AND (e.time > (r.wanted.1)) AND (e.time < r.time)
 GROUP BY
     r.code_key,
     r.code,
