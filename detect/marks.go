@@ -22,6 +22,7 @@ const (
 	markVoids = "voids"
 	markPacks = "packs"
 	markDrugs = "drugs"
+	markState = "states"
 	markPass  = "pass"
 	markBusy  = "busy"
 )

@@ -198,6 +198,8 @@ func (r *rooms) makeRest(ctx context.Context, room *schema.Conn, selects map[str
 			"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",
 			"CREATE VIEW sale_rows AS SELECT * FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
 			"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
+			"CREATE VIEW device_days AS SELECT * FROM "+main+"device_days FINAL",
+			"CREATE VIEW supply_rows AS SELECT * FROM "+main+"supply_rows FINAL",
 			"CREATE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
 			"CREATE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
 			"CREATE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"yaosu/schema"
@@ -119,6 +120,9 @@ func (w *worker) passes(ctx context.Context) error {
 	if err := w.keepRelations(ctx); err != nil {
 		return err
 	}
+	if err := w.keepStates(ctx); err != nil {
+		return err
+	}
 	if err := w.restRules(ctx); err != nil {
 		return err
 	}
@@ -127,6 +131,7 @@ func (w *worker) passes(ctx context.Context) error {
 		markVoids: strconv.FormatUint(voids, 10),
 		markPacks: w.loads["packs"],
 		markDrugs: w.loads["drugs"],
+		markState: w.stateParams(),
 	}
 	for _, rule := range w.Rules {
 		if w.rules[rule.ID] == nil {
@@ -260,13 +265,19 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales",
 		"keep_sales", "keep_gone_sales", "keep_moves",
 		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
-		"touched_sales", "touched_moves",
 	} {
 		began := time.Now()
-		if err := w.step(ctx, w.lives, name, "rest", w.rest.Database()); err != nil {
+		if err := w.step(ctx, w.lives, name); err != nil {
 			return err
 		}
 		w.Log.Debug("step done", "step", name, "took", time.Since(began))
+	}
+	if !w.begins() {
+		for _, name := range []string{"touched_sales", "touched_moves"} {
+			if err := w.step(ctx, w.lives, name, "rest", w.rest.Database()); err != nil {
+				return err
+			}
+		}
 	}
 	for _, rule := range w.Rules {
 		if rule.scope() == scopeCode && !w.seesAll(&rule) {
@@ -334,8 +345,8 @@ func (w *worker) keepRelations(ctx context.Context) error {
 		return nil
 	}
 	for _, statement := range []string{
-		"INSERT INTO {main:Identifier}.pair_rows SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands) FROM {main:Identifier}.pair_rows FINAL WHERE stands",
-		"INSERT INTO {main:Identifier}.restock_rows SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands) FROM {main:Identifier}.restock_rows FINAL WHERE stands",
+		"INSERT INTO {main:Identifier}.pair_rows SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands) FROM (SELECT * FROM {main:Identifier}.pair_rows FINAL WHERE stands)",
+		"INSERT INTO {main:Identifier}.restock_rows SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands) FROM (SELECT * FROM {main:Identifier}.restock_rows FINAL WHERE stands)",
 	} {
 		if err := w.exec(ctx, w.rooms.whole, statement); err != nil {
 			return fmt.Errorf("make the pairs anew: %w", err)
@@ -344,6 +355,74 @@ func (w *worker) keepRelations(ctx context.Context) error {
 	for _, name := range []string{"keep_pairs", "keep_restocks"} {
 		if err := w.step(ctx, w.rooms.whole, name, "desk", w.rooms.whole.Database()); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// begins tells whether this is the first pass: then all there is came in, and it
+// is not listed who was touched.
+func (w *worker) begins() bool { return w.marks.block(markScans) == 0 }
+
+// stateParams are the parameters of rules that are worked into what passes keep.
+func (w *worker) stateParams() string {
+	var params []string
+	for _, p := range w.stateValues() {
+		params = append(params, p)
+	}
+	return strings.Join(params, " ")
+}
+
+// stateValues are those parameters, name and value in turn.
+func (w *worker) stateValues() []string {
+	values := map[string]string{"burst_minutes": "5", "bundle_minutes": "10", "bundle_size": "5"}
+	for _, rule := range w.Rules {
+		switch rule.ID {
+		case "card_burst":
+			values["burst_minutes"] = rule.values(w.Params)["minutes"]
+		case "card_bundle":
+			values["bundle_minutes"] = rule.values(w.Params)["minutes"]
+			values["bundle_size"] = rule.values(w.Params)["size"]
+		}
+	}
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		list = append(list, name, values[name])
+	}
+	return list
+}
+
+// stateParts is in how many parts states are made from everything, for memory.
+const stateParts = 16
+
+// keepStates brings up to date what helps to choose whom to judge.
+func (w *worker) keepStates(ctx context.Context) error {
+	params := append(w.stateValues(), "all", "0", "parts", "1", "part", "0")
+	if !w.begins() && w.marks[markState] == w.stateParams() {
+		for _, name := range []string{"device_days", "device_days_gone", "supply"} {
+			began := time.Now()
+			if err := w.step(ctx, w.rest, name, params...); err != nil {
+				return err
+			}
+			w.Log.Debug("step done", "step", name, "took", time.Since(began))
+		}
+		return nil
+	}
+	for _, table := range []string{"device_days", "supply_rows"} {
+		if err := w.exec(ctx, w.main, "TRUNCATE TABLE "+table); err != nil {
+			return err
+		}
+	}
+	parts := 1
+	if w.report.Codes > uint64(w.ChunkCodes) {
+		parts = stateParts
+	}
+	for part := range parts {
+		params := append(w.stateValues(), "all", "1", "parts", strconv.Itoa(parts), "part", strconv.Itoa(part))
+		for _, name := range []string{"device_days", "supply_all"} {
+			if err := w.step(ctx, w.rest, name, params...); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

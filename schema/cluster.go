@@ -115,6 +115,8 @@ func placements() map[string]place {
 		"pair_rows":    {placement: ofItsOwn},
 		"restock_rows": {placement: ofItsOwn},
 		"late_rows":    {placement: ofItsOwn},
+		"device_days":  {placement: ofItsOwn},
+		"supply_rows":  {placement: ofItsOwn},
 		"pass_marks":   {placement: ofItsOwn},
 		"kept_sales":   {placement: ofItsOwn},
 		"kept_moves":   {placement: ofItsOwn},

@@ -1946,6 +1946,35 @@ ORDER BY (code, code_text, org, event_id, digest, kind)
 SETTINGS index_granularity = 8192
 COMMENT '各轮检测留存的过晚冲销,请查询 late_reversals · late reversals as passes keep them; query late_reversals';
 
+CREATE TABLE device_days
+(
+    `org` LowCardinality(String) COMMENT '定点医药机构编号 · designated institution (fixmedins_code)' CODEC(ZSTD(1)),
+    `device` LowCardinality(String) COMMENT '终端设备编号 · POS or scanner (dev_no)' CODEC(ZSTD(1)),
+    `date` Date32 COMMENT '日期 · date (sel_retn_time)' CODEC(Delta(4), ZSTD(1)),
+    `slots` Array(UInt16) COMMENT '当日各5分钟时段的参保人数 · persons in each 5-minute slot with an insured sale (yaosu)' CODEC(ZSTD(1)),
+    `most` UInt32 COMMENT '自当日某笔起若干分钟内最多的参保人数 · most persons within the minutes that a sale of the date opens (yaosu)' CODEC(ZSTD(1)),
+    `crowds` Array(Array(UInt64)) COMMENT '当日同时出现的人群,人以假名的哈希表示 · who were there within minutes of each other, hashes of pseudonyms (yaosu)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次 · pass that wrote it (yaosu)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (org, device, date)
+SETTINGS index_granularity = 8192
+COMMENT '各终端每日人流,供挑选待核对象 · crowds by device and date, to choose whom to judge';
+
+CREATE TABLE supply_rows
+(
+    `person` String COMMENT '参保人假名 · pseudonym (psn_no)' CODEC(ZSTD(1)),
+    `drug` LowCardinality(String) COMMENT '医疗目录编码 · national catalogue code (med_list_codg)' CODEC(ZSTD(1)),
+    `last_time` DateTime64(3, 'Asia/Shanghai') COMMENT '最近一次购药 · last sale (sel_retn_time)' CODEC(ZSTD(1)),
+    `stock` Float64 COMMENT '其后手中结余,天 · days of supply just after it (prd_days)' CODEC(ZSTD(1)),
+    `peak` Float64 COMMENT '该轮算得的最高结余,天 · the most, as far as this pass looked (prd_days)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次 · pass that wrote it (yaosu)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (person, drug)
+SETTINGS index_granularity = 8192
+COMMENT '参保人药品结余,供挑选待核对象 · supply on hand, to choose whom to judge';
+
 CREATE TABLE pass_marks
 (
     `name` String COMMENT '对象 · what (yaosu)',

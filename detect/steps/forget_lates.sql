@@ -1,5 +1,9 @@
 INSERT INTO {main:Identifier}.late_rows
 SELECT * REPLACE ({pass:UInt64} * 2 AS pass, false AS stands)
-FROM {main:Identifier}.late_rows
-FINAL
-WHERE stands AND code IN (SELECT code FROM judged_codes)
+FROM
+(
+    SELECT *
+    FROM {main:Identifier}.late_rows
+    FINAL
+    WHERE stands AND code IN (SELECT code FROM judged_codes)
+)

@@ -151,6 +151,37 @@ ENGINE = ReplacingMergeTree(pass)
 ORDER BY (code, code_text, org, event_id, digest, kind)
 COMMENT '各轮检测留存的过晚冲销,请查询 late_reversals · late reversals as passes keep them; query late_reversals';
 
+-- Of each device and date, what tells whether a crowd there is unusual, and who
+-- was there together. Only candidates come from it, never findings.
+CREATE TABLE IF NOT EXISTS device_days
+(
+    org LowCardinality(String) COMMENT '定点医药机构编号 · designated institution (fixmedins_code)' CODEC(ZSTD),
+    device LowCardinality(String) COMMENT '终端设备编号 · POS or scanner (dev_no)' CODEC(ZSTD),
+    date Date32 COMMENT '日期 · date (sel_retn_time)' CODEC(Delta, ZSTD),
+    slots Array(UInt16) COMMENT '当日各5分钟时段的参保人数 · persons in each 5-minute slot with an insured sale (yaosu)' CODEC(ZSTD),
+    most UInt32 COMMENT '自当日某笔起若干分钟内最多的参保人数 · most persons within the minutes that a sale of the date opens (yaosu)' CODEC(ZSTD),
+    crowds Array(Array(UInt64)) COMMENT '当日同时出现的人群,人以假名的哈希表示 · who were there within minutes of each other, hashes of pseudonyms (yaosu)' CODEC(ZSTD),
+    pass UInt64 COMMENT '写入它的轮次 · pass that wrote it (yaosu)' CODEC(ZSTD)
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (org, device, date)
+COMMENT '各终端每日人流,供挑选待核对象 · crowds by device and date, to choose whom to judge';
+
+-- What a person has on hand of a drug after the last sale. Only candidates come
+-- from it; it may be too high, never too low.
+CREATE TABLE IF NOT EXISTS supply_rows
+(
+    person String COMMENT '参保人假名 · pseudonym (psn_no)' CODEC(ZSTD),
+    drug LowCardinality(String) COMMENT '医疗目录编码 · national catalogue code (med_list_codg)' CODEC(ZSTD),
+    last_time DateTime64(3, 'Asia/Shanghai') COMMENT '最近一次购药 · last sale (sel_retn_time)' CODEC(ZSTD),
+    stock Float64 COMMENT '其后手中结余,天 · days of supply just after it (prd_days)' CODEC(ZSTD),
+    peak Float64 COMMENT '该轮算得的最高结余,天 · the most, as far as this pass looked (prd_days)' CODEC(ZSTD),
+    pass UInt64 COMMENT '写入它的轮次 · pass that wrote it (yaosu)' CODEC(ZSTD)
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (person, drug)
+COMMENT '参保人药品结余,供挑选待核对象 · supply on hand, to choose whom to judge';
+
 -- How far passes are, one row per thing that is looked at: scans and voids by
 -- block, reference data by load, each rule by its version and parameters.
 CREATE TABLE IF NOT EXISTS pass_marks
