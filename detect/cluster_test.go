@@ -35,19 +35,19 @@ func clusterTown(t *testing.T) (events []schema.Scan, dirs []string) {
 		t.Fatal(err)
 	}
 	reference := town.ChaosReference()
-	orgs := reference["orgs"][:1]
+	for _, kind := range named {
+		reference[kind] = reference[kind][:1]
+	}
 	for seed := range uint64(100) {
 		tag := fmt.Sprintf("%04d", seed)
 		for _, s := range town.Chaos(seed, 80) {
 			events = append(events, ownNames(s, tag))
 		}
-		for _, row := range reference["orgs"][1:] {
-			row = slices.Clone(row)
-			row[0] += tag
-			orgs = append(orgs, row)
+		own := ownReference(tag)
+		for _, kind := range named {
+			reference[kind] = append(reference[kind], own[kind][1:]...)
 		}
 	}
-	reference["orgs"] = orgs
 	if err := reference.Write(dirs[0]); err != nil {
 		t.Fatal(err)
 	}

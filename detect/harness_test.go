@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -26,15 +27,17 @@ import (
 //
 //	KIND MM-DDTHH:MM[:SS] ORG CODES [field=value …]   a scan of 2026; CODES by comma, - for none
 //	orgs|drugs|persons|inpatient|regions|packs|exemptions column=value …   reference data
-//	want ENTITY   (or: want nothing)                  typed by a person, never updated by a machine
+//	want ENTITY   (or: want nothing)                  typed by a person, never updated by a machine;
+//	                                                  of monthly rules ENTITY@MONTH, as A@2026-01
 //	says TEXT                                          the reasons must hold this
+//	pays YUAN                                          the amounts of the suspects make this together
 //	repeat N step=DURATION LINE                        LINE N times, each a step later; a * in it is the number, from 1
 //
 // Only the columns that matter are written: a sale is insured, with a person, a
 // settlement and a price of its own unless the line says otherwise (pay=self,
 // person=-). Names are the case's own: A is an org, box1 a box of product P,
 // box1@Q one of product Q, gs1:box1 and gs1b:box1 two readings of one GS1 box,
-// own:box1 a box with a maker's own code, billed as the drug D, =TEXT a code as
+// gs1-260131:box1 one that says when it expires, own:box1 a box with a maker's own code, billed as the drug D, =TEXT a code as
 // it stands. id=NAME gives a scan its event_id. A repeat may hold a repeat: its *
 // becomes 1_1, 1_2 and so on. Everything is received as December begins: later
 // times are wrong clocks.
@@ -45,6 +48,7 @@ type ruleCase struct {
 	reference  map[string][]map[string]string // kind to rows, by column
 	want       []string
 	says       []string
+	pays       string            // yuan, empty for not asked
 	names      map[string]string // real entity to the name in the case
 }
 
@@ -83,6 +87,11 @@ func (c *ruleCase) code(name string) (raw, key string) {
 	if box, ok := strings.CutPrefix(name, "gs1b:"); ok {
 		serial := c.tag + box
 		return "(01)" + gtin + "(21)" + serial + "(17)281231(10)L1", "01" + gtin + "21" + serial
+	}
+	if rest, ok := strings.CutPrefix(name, "gs1-"); ok {
+		expires, box, _ := strings.Cut(rest, ":")
+		serial := c.tag + box
+		return "01" + gtin + "17" + expires + "21" + serial, "01" + gtin + "21" + serial
 	}
 	if box, ok := strings.CutPrefix(name, "own:"); ok {
 		raw = "OWN-" + c.digits(10, "own "+box)
@@ -230,6 +239,13 @@ func (c *ruleCase) scan(t *testing.T, words []string, n int) schema.Scan {
 	s.Device = take("device", "")
 	s.Setting = take("setting", "")
 	s.Lot = take("lot", "")
+	if expires := take("expires", ""); expires != "" {
+		day, err := time.Parse(time.DateOnly, expires)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		s.Expires = day
+	}
 	s.Reverses = take("reverses", "")
 	if sent := take("sent", ""); sent != "" {
 		s.Sent = caseTime(t, sent)
@@ -343,6 +359,8 @@ func readCases(t *testing.T, rules []detect.Rule) []*ruleCase {
 					if rest := strings.TrimSpace(strings.TrimPrefix(line, "want")); rest != "nothing" {
 						c.want = append(c.want, strings.Fields(rest)...)
 					}
+				case "pays":
+					c.pays = words[1]
 				case "says":
 					c.says = append(c.says, strings.TrimSpace(strings.TrimPrefix(line, "says")))
 				case "orgs", "drugs", "persons", "inpatient", "regions", "packs", "exemptions":
@@ -409,7 +427,7 @@ func pass(t *testing.T, cfg detect.Config) detect.Report {
 // openSuspects returns what stands, by detector.
 func openSuspects(t *testing.T, conn driver.Conn) map[string][]schema.Suspect {
 	t.Helper()
-	rows, err := conn.Query(context.Background(), "SELECT detector, entity_id, orgs, reason FROM suspects WHERE status = 'open' ORDER BY entity_id")
+	rows, err := conn.Query(context.Background(), "SELECT detector, entity_id, period, amount, orgs, reason FROM suspects WHERE status = 'open' ORDER BY entity_id, period")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +435,7 @@ func openSuspects(t *testing.T, conn driver.Conn) map[string][]schema.Suspect {
 	found := map[string][]schema.Suspect{}
 	for rows.Next() {
 		var s schema.Suspect
-		if err := rows.Scan(&s.Detector, &s.EntityID, &s.Orgs, &s.Reason); err != nil {
+		if err := rows.Scan(&s.Detector, &s.EntityID, &s.Period, &s.Amount, &s.Orgs, &s.Reason); err != nil {
 			t.Fatal(err)
 		}
 		found[s.Detector] = append(found[s.Detector], s)
@@ -430,9 +448,12 @@ func openSuspects(t *testing.T, conn driver.Conn) map[string][]schema.Suspect {
 
 // bystanders are honest sales at the orgs of the scans: other boxes, other
 // persons, other devices (one for each scan, or they would be a burst).
-func bystanders(scans []schema.Scan) []schema.Scan {
+func bystanders(scans []schema.Scan, but map[string]bool) []schema.Scan {
 	var more []schema.Scan
 	for i, s := range scans {
+		if but[s.Org] {
+			continue
+		}
 		for j := range 3 {
 			code := fmt.Sprintf("8999999%013d", i*10+j)
 			more = append(more,
@@ -459,8 +480,14 @@ func TestCases(t *testing.T) {
 	cases := readCases(t, rules)
 	key := testKey(t)
 	var all []schema.Scan
+	suspended := map[string]bool{} // nothing that such an org settles is honest
 	for _, c := range cases {
 		all = append(all, c.scans...)
+		for _, row := range c.reference["orgs"] {
+			if row["status"] == "suspended" || row["status"] == "ended" {
+				suspended[row["org"]] = true
+			}
+		}
 	}
 	shuffled := func() []schema.Scan {
 		r := rand.New(rand.NewPCG(1, 2))
@@ -476,7 +503,7 @@ func TestCases(t *testing.T) {
 		{"shuffled", "http", [][]schema.Scan{shuffled()}},
 		{"every scan twice", "native", [][]schema.Scan{slices.Concat(shuffled(), all)}},
 		{"late, in two passes", "http", [][]schema.Scan{shuffled()[:len(all)/2], shuffled()[len(all)/2:]}},
-		{"among honest traffic", "native", [][]schema.Scan{slices.Concat(bystanders(all), shuffled())}},
+		{"among honest traffic", "native", [][]schema.Scan{slices.Concat(bystanders(all, suspended), shuffled())}},
 	} {
 		t.Run(variant.name, func(t *testing.T) {
 			conn := newDatabase(t, variant.transport)
@@ -489,18 +516,29 @@ func TestCases(t *testing.T) {
 			for _, c := range cases {
 				want := map[string]string{}
 				for _, name := range c.want {
-					want[c.entity(key, entity[c.rule], name)] = name
+					entityName, month, _ := strings.Cut(name, "@20")
+					id := c.entity(key, entity[c.rule], entityName)
+					if month != "" {
+						id += "@20" + month
+					}
+					want[id] = name
 				}
 				var got []string
+				amount := 0.0
 				for _, s := range found[c.rule] {
 					if len(s.Orgs) == 0 || !strings.HasPrefix(s.Orgs[0], c.tag) {
 						continue
 					}
-					name, known := want[s.EntityID]
+					id := s.EntityID
+					if s.Period != "" {
+						id += "@" + s.Period
+					}
+					name, known := want[id]
 					if !known {
-						name = s.EntityID
+						name = id
 					}
 					got = append(got, name)
+					amount += s.Amount
 					for _, text := range c.says {
 						if !strings.Contains(s.Reason, text) {
 							t.Errorf("%s\nreason %s\nwant it to say %s", c.name, s.Reason, text)
@@ -510,6 +548,9 @@ func TestCases(t *testing.T) {
 				slices.Sort(got)
 				if !slices.Equal(got, c.want) {
 					t.Errorf("%s\n got %v\nwant %v", c.name, got, c.want)
+				}
+				if c.pays != "" && number(t, c.pays).Float() != math.Round(amount*100)/100 {
+					t.Errorf("%s\n got %v yuan\nwant %s", c.name, amount, c.pays)
 				}
 			}
 			again := pass(t, detect.Config{Conn: conn, Rules: rules})

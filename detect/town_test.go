@@ -192,7 +192,10 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 	const seeds = 400
 	key := testKey(t)
 	conn := newDatabase(t, "native")
-	orgs := [][]string{town.ChaosReference()["orgs"][0]}
+	all := town.ChaosReference()
+	for _, kind := range named {
+		all[kind] = all[kind][:1]
+	}
 	want := map[string][]string{}
 	var events []schema.Scan
 	var wantSales, wantLate []string
@@ -202,15 +205,10 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 		for i := range scans {
 			scans[i] = ownNames(scans[i], tag)
 		}
-		reference := town.ChaosReference()
-		rows := [][]string{reference["orgs"][0]}
-		for _, row := range reference["orgs"][1:] {
-			row = slices.Clone(row)
-			row[0] += tag
-			rows = append(rows, row)
+		reference := ownReference(tag)
+		for _, kind := range named {
+			all[kind] = append(all[kind], reference[kind][1:]...)
 		}
-		orgs = append(orgs, rows[1:]...)
-		reference["orgs"] = rows
 		ref := plainReference(t, reference)
 		for detector, ids := range plain.Find(scans, ref, plain.Defaults()) {
 			want[detector] = append(want[detector], ids...)
@@ -220,10 +218,8 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 		wantLate = append(wantLate, book.LateLines()...)
 		events = append(events, scans...)
 	}
-	reference := town.ChaosReference()
-	reference["orgs"] = orgs
 	dir := t.TempDir()
-	if err := reference.Write(dir); err != nil {
+	if err := all.Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	loadReferences(t, conn, key, dir)
@@ -245,6 +241,24 @@ func plainReference(t *testing.T, reference town.Reference) plain.Reference {
 		t.Fatal(err)
 	}
 	return ref
+}
+
+// named are the reference data of Chaos that say whom they are about first, and
+// where second.
+var named = []string{"orgs", "persons", "inpatient"}
+
+// ownReference is ChaosReference with shops and persons as ownNames names them.
+func ownReference(tag string) town.Reference {
+	reference := town.ChaosReference()
+	for _, kind := range named {
+		for _, row := range reference[kind][1:] {
+			row[0] += tag
+			if kind == "inpatient" {
+				row[1] += tag
+			}
+		}
+	}
+	return reference
 }
 
 // ownNames gives a scan of Chaos shops, persons and boxes that no other seed has.

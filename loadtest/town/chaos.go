@@ -38,10 +38,14 @@ func ChaosReference() Reference {
 	return Reference{
 		"orgs": {
 			{"org", "name", "region", "type", "level", "lat", "lon", "status", "status_from", "status_to"},
-			{"A", "甲", "110105", "pharmacy", "1", "39.92", "116.44", "active", "2024-01-01", ""},
+			{"A", "甲", "110105", "pharmacy", "1", "39.92", "116.44", "active", "2024-01-01", "2026-03-02"},
+			{"A", "甲", "110105", "pharmacy", "1", "39.92", "116.44", "suspended", "2026-03-03", "2026-03-05"},
+			{"A", "甲", "110105", "pharmacy", "1", "39.92", "116.44", "active", "2026-03-06", ""},
 			{"B", "乙", "110105", "village", "1", "40.30", "116.44", "active", "2024-01-01", ""},  // 42 km north of A
 			{"C", "丙", "110105", "hospital", "2", "40.60", "116.44", "active", "2024-01-01", ""}, // 76 km north of A
-			{"D", "丁", "310115", "clinic", "1", "", "", "active", "2024-01-01", ""},
+			{"C", "丙", "110105", "hospital", "2", "40.60", "116.44", "ended", "2026-05-01", ""},
+			{"D", "丁", "310115", "clinic", "1", "", "", "suspended", "", "2026-03-01"},
+			{"D", "丁", "310115", "clinic", "1", "", "", "active", "2026-03-02", ""},
 		},
 		"drugs": {
 			{"product", "drug", "name", "generic", "pack_units", "pack_level", "max_price", "max_days", "trace_exempt"},
@@ -50,10 +54,22 @@ func ChaosReference() Reference {
 			{"8300003", "X2", "二", "二", "", "1", "20", "30", "0"},
 			{"06924561884074", "X3", "三", "三", "28", "1", "90", "30", "0"},
 		},
-		"persons":   {{"person", "region", "household", "died_on"}},
-		"inpatient": {{"person", "org", "admitted", "discharged"}},
-		"regions":   {{"region", "name", "lat", "lon"}, {"110105", "朝阳", "39.92", "116.44"}, {"310115", "浦东", "31.22", "121.54"}},
-		"packs":     {{"parent", "child"}, {"82000020000000000001", "81000010000000000001"}},
+		"persons": {
+			{"person", "region", "household", "died_on"},
+			{"P1", "110105", "", "2026-04-30"},
+			{"P2", "110105", "H1", "2026-03-04"},
+			{"P3", "110105", "H1", ""},
+			{"R1", "310115", "", "2026-03-31"},
+		},
+		"inpatient": {
+			{"person", "org", "admitted", "discharged"},
+			{"P3", "C", "2026-03-02T00:29:00+08:00", "2026-03-05T02:00:00+08:00"},
+			{"P3", "C", "2026-03-05T00:05:00+08:00", "2026-03-05T10:00:00+08:00"}, // before he left the first bed
+			{"P4", "C", "2026-04-30T00:30:00+08:00", ""},
+			{"R2", "B", "2026-03-01T00:00:00+08:00", "2026-03-02T00:00:00+08:00"},
+		},
+		"regions": {{"region", "name", "lat", "lon"}, {"110105", "朝阳", "39.92", "116.44"}, {"310115", "浦东", "31.22", "121.54"}},
+		"packs":   {{"parent", "child"}, {"82000020000000000001", "81000010000000000001"}},
 	}
 }
 
@@ -75,7 +91,7 @@ var codes = [...]string{
 	"89999990000000000001",
 	"82000020000000000001",
 	"010692456188407421SN1",
-	"]d20106924561884074172812312110SN1\x1d10L",
+	"]d20106924561884074172603042110SN1\x1d10L",
 	"(01)06924561884074(21)SN1(10)L1",
 	"OWN-2026-0000-0001",
 	"99999999999999999999",
@@ -176,6 +192,10 @@ func (c *chaos) counter(e *schema.Scan) {
 	e.Device = c.maybe("POS", 2)
 	e.Lot = c.maybe("L", 2)
 	e.Split = c.IntN(3) == 0
+	e.Setting = [...]string{"", schema.SettingPharmacy, schema.SettingOutpatient, schema.SettingInpatient}[c.IntN(4)]
+	if c.IntN(4) == 0 {
+		e.Expires = time.Date(2026, 3, [...]int{1, 2, 4, 31, 61}[c.IntN(5)], 0, 0, 0, 0, time.UTC)
+	}
 	c.quantity(e)
 	if c.IntN(2) == 0 {
 		e.Price = schema.Whole(int64(10 + c.IntN(90)))
