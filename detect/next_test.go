@@ -45,7 +45,7 @@ func chaosInParts(r *rand.Rand, seeds []uint64, parts int) []late {
 		for _, s := range town.Chaos(seed, [...]int{40, 120, 300}[seed%3]) {
 			events = append(events, ownNames(s, tag))
 		}
-		for kind, list := range ownReference(town.ChaosReference(), tag) {
+		for kind, list := range ownReference(tag) {
 			header[kind] = strings.Join(list[0], ",")
 			for _, row := range list[1:] {
 				rows[kind] = append(rows[kind], strings.Join(row, ","))
@@ -146,27 +146,4 @@ func TestPassesOverWhatCameInLeaveWhatAFullPassLeaves(t *testing.T) {
 			t.Errorf("everything made anew: rule %s says %d new, %d changed, %d explained", rule.ID, rule.New, rule.Changed, rule.Explained)
 		}
 	}
-}
-
-// ownReference gives the shops, persons and boxes of a reference the names that
-// ownNames gives them; drugs, regions and the like are the same for all.
-func ownReference(reference town.Reference, tag string) town.Reference {
-	own := town.Reference{}
-	for kind, rows := range reference {
-		own[kind] = [][]string{rows[0]}
-		for _, row := range rows[1:] {
-			row = slices.Clone(row)
-			for i, column := range rows[0] {
-				switch {
-				case row[i] == "":
-				case column == "org", column == "person":
-					row[i] += tag
-				case column == "parent", column == "child":
-					row[i] = row[i][:7] + tag + row[i][11:]
-				}
-			}
-			own[kind] = append(own[kind], row)
-		}
-	}
-	return own
 }

@@ -258,6 +258,11 @@ func ownReference(tag string) town.Reference {
 			}
 		}
 	}
+	for _, row := range reference["packs"][1:] {
+		for i, code := range row {
+			row[i] = code[:7] + tag + code[11:]
+		}
+	}
 	return reference
 }
 

@@ -45,7 +45,7 @@ WITH
             person,
             drug,
             toFloat64(time) / 86400 AS at,
-            toFloat64(any(days)) AS supply
+            toFloat64(assumeNotNull(any(days))) AS supply
         FROM touched_sales
         WHERE NOT gone
             AND NOT undone
@@ -83,12 +83,13 @@ WITH
                 org,
                 event_id,
                 time,
-                toFloat64(argMax(days, pass)) AS supply,
+                toFloat64(assumeNotNull(argMax(days, pass))) AS supply,
                 argMax(state, pass) AS last_state
             FROM sale_rows
             WHERE pay = 'insured'
                 AND (person, drug) IN (SELECT person, drug FROM again)
                 AND (scheme = 'cn20' OR code_text != '')
+                AND isNotNull(days)
             GROUP BY
                 person,
                 drug,
@@ -98,7 +99,7 @@ WITH
                 time,
                 code,
                 row_hash
-            HAVING last_state = 'stands' AND isNotNull(supply)
+            HAVING last_state = 'stands'
         )
         GROUP BY
             person,

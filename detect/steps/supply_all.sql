@@ -6,7 +6,7 @@ WITH
             person,
             drug,
             toFloat64(time) / 86400 AS at,
-            toFloat64(any(days)) AS supply
+            toFloat64(assumeNotNull(any(days))) AS supply
         FROM {main:Identifier}.kept_sales
         WHERE NOT undone
             AND pay = 'insured'
