@@ -107,7 +107,9 @@ func Once(ctx context.Context, cfg Config) (Report, error) {
 			if ctx.Err() != nil {
 				break
 			}
-			continue
+			if left, _ := asUnjudged(err); left == nil {
+				continue
+			}
 		}
 		r.Took = time.Since(began)
 		report.Rules = append(report.Rules, r)
@@ -184,6 +186,7 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 	report := RuleReport{ID: rule.ID}
 	values := rule.values(c.Params)
 	findings, err := c.find(ctx, rule, values)
+	left, err := asUnjudged(err)
 	if err != nil {
 		return report, err
 	}
@@ -202,10 +205,18 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 	if err != nil {
 		return report, err
 	}
+	list := make([]schema.Suspect, 0, len(findings))
+	for _, f := range findings {
+		list = append(list, f.suspect(rule, string(parameters)))
+	}
+	var swallowed map[string]string
+	refine := refinements()[rule.Refine]
+	if rule.Refine != "" {
+		swallowed = nameGroups(list, before, refine.members)
+	}
 	now := c.Now().Truncate(time.Millisecond)
 	var changed []standing
-	for _, f := range findings {
-		s := f.suspect(rule, string(parameters))
+	for _, s := range list {
 		exempt.apply(&s)
 		old, stood := before[s.ID]
 		delete(before, s.ID)
@@ -228,13 +239,27 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 		if old.Status == schema.StatusExplained {
 			continue
 		}
-		// A late return, void or correction took the ground away.
+		if left != nil && left.touches(refine.members(old.Suspect)) {
+			continue
+		}
+		// A late return, void or correction took the ground away, or the group went
+		// into another.
 		old.Status, old.UpdatedAt = schema.StatusExplained, now
+		if into := swallowed[old.ID]; into != "" {
+			old.SupersededBy = into
+			old.Reason += fmt.Sprintf("（已并入线索 %s）", into)
+		}
 		old.version++
 		changed = append(changed, old)
 		report.Explained++
 	}
-	return report, writeStanding(ctx, c.Conn, changed)
+	if err := writeStanding(ctx, c.Conn, changed); err != nil {
+		return report, err
+	}
+	if left != nil {
+		return report, left
+	}
+	return report, nil
 }
 
 // sameFinding tells whether two states of a suspect say the same was found;
@@ -248,12 +273,18 @@ func sameFinding(a, b schema.Suspect) bool {
 }
 
 func (c *Config) find(ctx context.Context, rule *Rule, values map[string]string) ([]finding, error) {
-	ctx = clickhouse.Context(ctx,
-		clickhouse.WithParameters(values),
-		clickhouse.WithSettings(clickhouse.Settings{
-			"max_bytes_before_external_group_by": spillAfter,
-			"max_bytes_before_external_sort":     spillAfter,
-		}))
+	settings := clickhouse.Settings{
+		"max_bytes_before_external_group_by": spillAfter,
+		"max_bytes_before_external_sort":     spillAfter,
+	}
+	if rule.Refine != "" {
+		batches, err := readArrow(ctx, c.Conn, rule.SQL, values, settings)
+		if err != nil {
+			return nil, err
+		}
+		return refinements()[rule.Refine].find(batches, values)
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(values), clickhouse.WithSettings(settings))
 	rows, err := c.Conn.Query(ctx, rule.SQL)
 	if err != nil {
 		return nil, err

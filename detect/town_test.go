@@ -51,9 +51,17 @@ func towns(t testing.TB) []aTown {
 		}
 		for detector, list := range expected {
 			var ids []string
-			if json.Unmarshal(list, &ids) == nil { // groups are lists of lists
-				sample.want[detector] = ids
+			var groups [][]string
+			if err := json.Unmarshal(list, &ids); err != nil {
+				if err := json.Unmarshal(list, &groups); err != nil {
+					t.Fatalf("%s: %v", detector, err)
+				}
+				ids = nil
+				for _, members := range groups {
+					ids = append(ids, group(members))
+				}
 			}
+			sample.want[detector] = ids
 		}
 		all = append(all, sample)
 	}
@@ -111,30 +119,33 @@ func loadReferences(t testing.TB, conn driver.Conn, key *schema.PersonKey, dir s
 	}
 }
 
-// personDetectors have persons for entities.
-func personDetectors(rules []detect.Rule) map[string]bool {
-	by := map[string]bool{}
-	for _, rule := range rules {
-		by[rule.ID] = rule.Entity == "person"
+// realID is what a wanted entity is called in the table, where persons are
+// pseudonyms.
+func realID(key *schema.PersonKey, rule detect.Rule, name string) string {
+	switch {
+	case rule.Entity == "person":
+		return key.Pseudonym(name)
+	case rule.Refine == "bundle":
+		var members []string
+		for _, person := range strings.Fields(name) {
+			members = append(members, key.Pseudonym(person))
+		}
+		return group(members)
 	}
-	return by
+	return name
 }
 
 // compare holds what stands against what must be found, for the rules there are.
 func compare(t *testing.T, conn driver.Conn, key *schema.PersonKey, rules []detect.Rule, want map[string][]string) {
 	t.Helper()
 	found := openSuspects(t, conn)
-	persons := personDetectors(rules)
 	for _, rule := range rules {
-		var got []string
+		var got, expected []string
 		for _, s := range found[rule.ID] {
-			got = append(got, s.EntityID)
+			got = append(got, entityOf(rule, s))
 		}
-		expected := slices.Clone(want[rule.ID])
-		if persons[rule.ID] {
-			for i := range expected {
-				expected[i] = key.Pseudonym(expected[i])
-			}
+		for _, name := range want[rule.ID] {
+			expected = append(expected, realID(key, rule, name))
 		}
 		slices.Sort(expected)
 		slices.Sort(got)
