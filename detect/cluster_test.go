@@ -34,20 +34,14 @@ func clusterTown(t *testing.T) (events []schema.Scan, dirs []string) {
 	if err := made.Write(dirs[1]); err != nil {
 		t.Fatal(err)
 	}
-	reference := town.ChaosReference()
-	orgs := reference["orgs"][:1]
+	reference := town.Reference{}
 	for seed := range uint64(100) {
 		tag := fmt.Sprintf("%04d", seed)
 		for _, s := range town.Chaos(seed, 80) {
 			events = append(events, ownNames(s, tag))
 		}
-		for _, row := range reference["orgs"][1:] {
-			row = slices.Clone(row)
-			row[0] += tag
-			orgs = append(orgs, row)
-		}
+		addReference(reference, ownReference(town.ChaosReference(), tag))
 	}
-	reference["orgs"] = orgs
 	if err := reference.Write(dirs[0]); err != nil {
 		t.Fatal(err)
 	}

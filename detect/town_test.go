@@ -203,7 +203,7 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 	const seeds = 400
 	key := testKey(t)
 	conn := newDatabase(t, "native")
-	orgs := [][]string{town.ChaosReference()["orgs"][0]}
+	all := town.Reference{}
 	want := map[string][]string{}
 	var events []schema.Scan
 	var wantSales []string
@@ -213,15 +213,8 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 		for i := range scans {
 			scans[i] = ownNames(scans[i], tag)
 		}
-		reference := town.ChaosReference()
-		rows := [][]string{reference["orgs"][0]}
-		for _, row := range reference["orgs"][1:] {
-			row = slices.Clone(row)
-			row[0] += tag
-			rows = append(rows, row)
-		}
-		orgs = append(orgs, rows[1:]...)
-		reference["orgs"] = rows
+		reference := ownReference(town.ChaosReference(), tag)
+		addReference(all, reference)
 		ref := plainReference(t, reference)
 		for detector, ids := range plain.Find(scans, ref, plain.Defaults()) {
 			want[detector] = append(want[detector], ids...)
@@ -229,10 +222,8 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 		wantSales = append(wantSales, plain.Read(scans, plain.Defaults()).Lines()...)
 		events = append(events, scans...)
 	}
-	reference := town.ChaosReference()
-	reference["orgs"] = orgs
 	dir := t.TempDir()
-	if err := reference.Write(dir); err != nil {
+	if err := all.Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	loadReferences(t, conn, key, dir)
@@ -273,6 +264,42 @@ func ownNames(s schema.Scan, tag string) schema.Scan {
 		}
 	}
 	return s
+}
+
+// ownReference gives the shops and persons of Chaos the names that ownNames does.
+func ownReference(reference town.Reference, tag string) town.Reference {
+	for _, rows := range reference {
+		for i := range rows[1:] {
+			row := slices.Clone(rows[i+1])
+			for k, column := range rows[0] {
+				if column == "org" || column == "person" {
+					row[k] += tag
+				}
+			}
+			rows[i+1] = row
+		}
+	}
+	return reference
+}
+
+// addReference adds to all what is not in it yet.
+func addReference(all, more town.Reference) {
+	for kind, rows := range more {
+		if len(all[kind]) == 0 {
+			all[kind] = [][]string{rows[0]}
+		}
+		known := map[string]bool{}
+		if kind != "orgs" && kind != "persons" && kind != "inpatient" {
+			for _, row := range all[kind] {
+				known[strings.Join(row, ",")] = true
+			}
+		}
+		for _, row := range rows[1:] {
+			if !known[strings.Join(row, ",")] {
+				all[kind] = append(all[kind], row)
+			}
+		}
+	}
 }
 
 func salesLines(t *testing.T, conn driver.Conn) []string {
