@@ -34,19 +34,13 @@ func clusterTown(t *testing.T) (events []schema.Scan, dirs []string) {
 	if err := made.Write(dirs[1]); err != nil {
 		t.Fatal(err)
 	}
-	reference := town.ChaosReference()
-	for _, kind := range named {
-		reference[kind] = reference[kind][:1]
-	}
+	reference := town.Reference{}
 	for seed := range uint64(100) {
 		tag := fmt.Sprintf("%04d", seed)
 		for _, s := range town.Chaos(seed, 80) {
 			events = append(events, ownNames(s, tag))
 		}
-		own := ownReference(tag)
-		for _, kind := range named {
-			reference[kind] = append(reference[kind], own[kind][1:]...)
-		}
+		addReference(reference, ownReference(town.ChaosReference(), tag))
 	}
 	if err := reference.Write(dirs[0]); err != nil {
 		t.Fatal(err)

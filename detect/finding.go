@@ -47,11 +47,7 @@ func readProofs(column [][]any) ([]proof, error) {
 		}
 		proofs = append(proofs, p)
 	}
-	slices.SortFunc(proofs, func(a, b proof) int {
-		return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.org, b.org), cmp.Compare(a.event, b.event),
-			cmp.Compare(a.code, b.code), cmp.Compare(a.role, b.role))
-	})
-	return slices.Compact(proofs), nil
+	return orderProofs(proofs), nil
 }
 
 // cents rounds yuan. Sums of floats differ in their last bits with the order of

@@ -28,7 +28,8 @@ import (
 //	KIND MM-DDTHH:MM[:SS] ORG CODES [field=value …]   a scan of 2026; CODES by comma, - for none
 //	orgs|drugs|persons|inpatient|regions|packs|exemptions column=value …   reference data
 //	want ENTITY   (or: want nothing)                  typed by a person, never updated by a machine;
-//	                                                  of monthly rules ENTITY@MONTH, as A@2026-01
+//	                                                  of monthly rules ENTITY@MONTH, as A@2026-01; a
+//	                                                  group by its members, with commas
 //	says TEXT                                          the reasons must hold this
 //	pays YUAN                                          the amounts of the suspects make this together
 //	repeat N step=DURATION LINE                        LINE N times, each a step later; a * in it is the number, from 1
@@ -105,9 +106,21 @@ func (c *ruleCase) code(name string) (raw, key string) {
 	return raw, raw
 }
 
-// entity is the real id behind a wanted name: A, A/box1, A/POS1, A/D/L1, box1 or p1.
-func (c *ruleCase) entity(key *schema.PersonKey, kind, name string) string {
+// entity is the real id behind a wanted name: A, A/box1, A/POS1, A/D/L1, box1 or p1;
+// of a group the members, A,B,C or p1,p2,p3.
+func (c *ruleCase) entity(key *schema.PersonKey, rule detect.Rule, name string) string {
+	kind := rule.Entity
 	switch org, rest, _ := strings.Cut(name, "/"); {
+	case kind == "group":
+		var members []string
+		for _, member := range strings.Split(name, ",") {
+			if rule.Refine == "ring" {
+				members = append(members, c.org(member))
+			} else {
+				members = append(members, key.Pseudonym(c.tag+member))
+			}
+		}
+		return group(members)
 	case kind == "person":
 		return key.Pseudonym(c.tag + name)
 	case kind == "org", kind == "device":
@@ -121,6 +134,24 @@ func (c *ruleCase) entity(key *schema.PersonKey, kind, name string) string {
 	}
 	_, code := c.code(name)
 	return code
+}
+
+// entityOf is what a suspect is about: its entity_id, of a group the members.
+func entityOf(rule detect.Rule, s schema.Suspect) string {
+	switch {
+	case rule.Entity != "group":
+		return s.EntityID
+	case rule.Refine == "ring":
+		return group(s.Orgs)
+	}
+	return group(s.Persons)
+}
+
+// group is the members, each once, sorted.
+func group(members []string) string {
+	members = slices.Clone(members)
+	slices.Sort(members)
+	return strings.Join(slices.Compact(members), " ")
 }
 
 func caseTime(t *testing.T, text string) time.Time {
@@ -427,7 +458,7 @@ func pass(t *testing.T, cfg detect.Config) detect.Report {
 // openSuspects returns what stands, by detector.
 func openSuspects(t *testing.T, conn driver.Conn) map[string][]schema.Suspect {
 	t.Helper()
-	rows, err := conn.Query(context.Background(), "SELECT detector, entity_id, period, amount, orgs, reason FROM suspects WHERE status = 'open' ORDER BY entity_id, period")
+	rows, err := conn.Query(context.Background(), "SELECT detector, entity_id, period, amount, orgs, persons, reason FROM suspects WHERE status = 'open' ORDER BY entity_id, period")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +466,7 @@ func openSuspects(t *testing.T, conn driver.Conn) map[string][]schema.Suspect {
 	found := map[string][]schema.Suspect{}
 	for rows.Next() {
 		var s schema.Suspect
-		if err := rows.Scan(&s.Detector, &s.EntityID, &s.Period, &s.Amount, &s.Orgs, &s.Reason); err != nil {
+		if err := rows.Scan(&s.Detector, &s.EntityID, &s.Period, &s.Amount, &s.Orgs, &s.Persons, &s.Reason); err != nil {
 			t.Fatal(err)
 		}
 		found[s.Detector] = append(found[s.Detector], s)
@@ -473,9 +504,9 @@ func TestCases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entity := map[string]string{}
+	ruleOf := map[string]detect.Rule{}
 	for _, rule := range rules {
-		entity[rule.ID] = rule.Entity
+		ruleOf[rule.ID] = rule
 	}
 	cases := readCases(t, rules)
 	key := testKey(t)
@@ -517,7 +548,7 @@ func TestCases(t *testing.T) {
 				want := map[string]string{}
 				for _, name := range c.want {
 					entityName, month, _ := strings.Cut(name, "@20")
-					id := c.entity(key, entity[c.rule], entityName)
+					id := c.entity(key, ruleOf[c.rule], entityName)
 					if month != "" {
 						id += "@20" + month
 					}
@@ -529,7 +560,7 @@ func TestCases(t *testing.T) {
 					if len(s.Orgs) == 0 || !strings.HasPrefix(s.Orgs[0], c.tag) {
 						continue
 					}
-					id := s.EntityID
+					id := entityOf(ruleOf[c.rule], s)
 					if s.Period != "" {
 						id += "@" + s.Period
 					}

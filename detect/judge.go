@@ -3,7 +3,10 @@ package detect
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
+
+	"yaosu/schema"
 )
 
 // scope is where a rule finds what it needs to judge one entity.
@@ -40,7 +43,8 @@ func (j codesJudged) standing() string {
 	)`, j.lives)
 }
 
-func (codesJudged) covers(*finding) bool { return true } // the desk holds no other sales
+func (codesJudged) covers(*finding) bool                { return true } // the desk holds no other sales
+func (codesJudged) coversStanding(*schema.Suspect) bool { return true } // standing says so
 
 // listJudged are entities by name, of one rule.
 type listJudged struct {
@@ -53,6 +57,23 @@ func (j listJudged) standing() string {
 }
 
 func (j listJudged) covers(f *finding) bool { return j.entities[[2]string{f.entityID, f.period}] }
+
+func (j listJudged) coversStanding(s *schema.Suspect) bool {
+	return j.entities[[2]string{s.EntityID, s.Period}]
+}
+
+// groupJudged are groups of persons, all of whom are judged.
+type groupJudged struct{ persons map[string]bool }
+
+func (j groupJudged) standing() string { return "true" } // ids of all must be known, so that none is given twice
+
+func (j groupJudged) covers(f *finding) bool {
+	return !slices.ContainsFunc(f.evidence, func(p proof) bool { return !j.persons[p.person] })
+}
+
+func (j groupJudged) coversStanding(s *schema.Suspect) bool {
+	return !slices.ContainsFunc(s.Persons, func(p string) bool { return !j.persons[p] })
+}
 
 // restRules runs the rules that look at more than one code.
 func (w *worker) restRules(ctx context.Context) error {
@@ -86,7 +107,8 @@ func (w *worker) restRules(ctx context.Context) error {
 		w.Log.Debug("step done", "step", name, "took", time.Since(began))
 	}
 	for _, rule := range listed {
-		judged := listJudged{w.rest.Database(), map[[2]string]bool{}}
+		list := listJudged{w.rest.Database(), map[[2]string]bool{}}
+		group := groupJudged{map[string]bool{}}
 		rows, err := w.rest.Query(ctx, "SELECT DISTINCT entity_id, period FROM judged WHERE rule = ?", rule.ID)
 		if err != nil {
 			return fmt.Errorf("read who is judged: %w", err)
@@ -96,14 +118,19 @@ func (w *worker) restRules(ctx context.Context) error {
 			if err := rows.Scan(&entity[0], &entity[1]); err != nil {
 				return fmt.Errorf("read who is judged: %w", err)
 			}
-			judged.entities[entity] = true
+			list.entities[entity] = true
+			group.persons[entity[0]] = true
 		}
 		if err := rows.Close(); err != nil {
 			return fmt.Errorf("read who is judged: %w", err)
 		}
+		var judged judgement = list
+		if rule.Entity == "group" {
+			judged = group
+		}
 		w.run(ctx, w.rest, rule, judged, false)
 		if r := w.rules[rule.ID]; r != nil {
-			r.Judged = uint64(len(judged.entities))
+			r.Judged = uint64(len(list.entities))
 		}
 	}
 	return ctx.Err()
@@ -123,6 +150,13 @@ func (w *worker) judge(ctx context.Context, rule *Rule) error {
 	}
 	if err := w.exec(ctx, w.rest, "INSERT INTO judged SELECT DISTINCT {rule:String} AS rule, {entity:String} AS entity, "+columns+" FROM ("+rule.Judge+")", params...); err != nil {
 		return fmt.Errorf("who is to be judged: %w", err)
+	}
+	if rule.Entity == "group" {
+		if err := until(ctx, w.rest, "judged", func() error { return w.step(ctx, w.rest, "judged_standing_group", params...) }); err != nil {
+			return err
+		}
+		w.Log.Debug("judged", "rule", rule.ID, "took", time.Since(began))
+		return nil
 	}
 	if err := w.step(ctx, w.rest, "judged_standing_events", params...); err != nil {
 		return err

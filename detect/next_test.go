@@ -45,7 +45,7 @@ func chaosInParts(r *rand.Rand, seeds []uint64, parts int) []late {
 		for _, s := range town.Chaos(seed, [...]int{40, 120, 300}[seed%3]) {
 			events = append(events, ownNames(s, tag))
 		}
-		for kind, list := range ownReference(tag) {
+		for kind, list := range ownReference(town.ChaosReference(), tag) {
 			header[kind] = strings.Join(list[0], ",")
 			for _, row := range list[1:] {
 				rows[kind] = append(rows[kind], strings.Join(row, ","))

@@ -161,7 +161,9 @@ func (c *Config) direct(ctx context.Context) (Report, error) {
 			if ctx.Err() != nil {
 				break
 			}
-			continue
+			if left, _ := asUnjudged(err); left == nil {
+				continue
+			}
 		}
 		report.Rules = append(report.Rules, r)
 	}
@@ -223,13 +225,16 @@ type judgement interface {
 	standing() string
 	// covers tells whether a finding is one of those looked at.
 	covers(f *finding) bool
+	// coversStanding tells the same of a suspect of before that standing let through.
+	coversStanding(s *schema.Suspect) bool
 }
 
 // everything is the judgement of a rule that sees all there is.
 type everything struct{}
 
-func (everything) standing() string     { return "true" }
-func (everything) covers(*finding) bool { return true }
+func (everything) standing() string                    { return "true" }
+func (everything) covers(*finding) bool                { return true }
+func (everything) coversStanding(*schema.Suspect) bool { return true }
 
 // runRule finds what the rule finds now in a room, and writes what differs from
 // what stood before.
@@ -238,6 +243,7 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 	defer func() { report.Took += time.Since(began) }()
 	values := rule.values(c.Params)
 	findings, err := c.find(ctx, room, rule, values)
+	left, err := asUnjudged(err)
 	if err != nil {
 		return err
 	}
@@ -256,13 +262,29 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 	if err != nil {
 		return err
 	}
-	now := c.Now().Truncate(time.Millisecond)
-	var changed []standing
+	list := make([]schema.Suspect, 0, len(findings))
 	for _, f := range findings {
-		if !judged.covers(&f) {
+		if judged.covers(&f) {
+			list = append(list, f.suspect(rule, string(parameters)))
+		}
+	}
+	var swallowed map[string]string
+	refine := refinements()[rule.Refine]
+	if rule.Refine != "" {
+		// Groups that are not looked at keep their names, as if they were found again.
+		for _, old := range before {
+			if old.Status != schema.StatusExplained && !judged.coversStanding(&old.Suspect) {
+				list = append(list, old.Suspect)
+			}
+		}
+		swallowed = nameGroups(list, before, refine.members)
+	}
+	now := c.Now().Truncate(time.Millisecond)
+	var changed, closed []standing
+	for _, s := range list {
+		if old, stood := before[s.ID]; stood && old.Status != schema.StatusExplained && !judged.coversStanding(&old.Suspect) {
 			continue
 		}
-		s := f.suspect(rule, string(parameters))
 		exempt.apply(&s)
 		old, stood := before[s.ID]
 		delete(before, s.ID)
@@ -285,17 +307,34 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 		if old.Status == schema.StatusExplained {
 			continue
 		}
-		// A late return, void or correction took the ground away.
+		if left != nil && left.touches(refine.members(old.Suspect)) || !judged.coversStanding(&old.Suspect) {
+			continue
+		}
+		// A late return, void or correction took the ground away, or the group went
+		// into another.
 		old.Status, old.UpdatedAt = schema.StatusExplained, now
 		old.version++
-		changed = append(changed, old)
+		if into := swallowed[old.ID]; into != "" {
+			old.SupersededBy = into
+			old.Reason += fmt.Sprintf("（已并入线索 %s）", into)
+			changed = append(changed, old)
+		} else {
+			closed = append(closed, old)
+		}
 		report.Explained++
 	}
+	if err := sayWhyClosed(ctx, c.Conn, closed); err != nil {
+		return err
+	}
+	changed = append(changed, closed...)
 	if err := writeStanding(ctx, c.Conn, changed); err != nil {
 		return err
 	}
 	c.Log.Debug("rule done", "rule", rule.ID, "whole", report.Whole, "judged", report.Judged, "found", report.Found, "new", report.New,
 		"changed", report.Changed, "explained", report.Explained, "took", time.Since(began))
+	if left != nil {
+		return left
+	}
 	return nil
 }
 
@@ -310,6 +349,13 @@ func sameFinding(a, b schema.Suspect) bool {
 }
 
 func (c *Config) find(ctx context.Context, room *schema.Conn, rule *Rule, values map[string]string) ([]finding, error) {
+	if rule.Refine != "" {
+		batches, err := readArrow(ctx, room, rule.SQL, values, bounds())
+		if err != nil {
+			return nil, err
+		}
+		return refinements()[rule.Refine].find(batches, values)
+	}
 	rows, err := room.Query(ruleContext(ctx, values), rule.SQL)
 	if err != nil {
 		return nil, err

@@ -156,7 +156,7 @@ func TestALateReturnExplainsAndItsVoidReopens(t *testing.T) {
 	if !explained.OpenedAt.Equal(opened.OpenedAt) || !explained.UpdatedAt.Equal(p.now) {
 		t.Errorf("after the return: opened %v, updated %v, want %v, %v", explained.OpenedAt, explained.UpdatedAt, opened.OpenedAt, p.now)
 	}
-	if !slices.Equal(explained.Events, opened.Events) || explained.Reason != opened.Reason {
+	if !slices.Equal(explained.Events, opened.Events) || explained.Reason != opened.Reason+"（已解释：A/"+opened.Events[0][2:]+" 已于 2026-01-06 由 back 退货冲销）" {
 		t.Errorf("an explained suspect keeps what it was about\n got %v %s\nwant %v %s", explained.Events, explained.Reason, opened.Events, opened.Reason)
 	}
 	checkReport(t, "once more after the return", p.run(t, nil), 0, 0, 0, 0)

@@ -28,7 +28,8 @@ var ruleFiles embed.FS
 //	reason    String       one Chinese sentence with the numbers in it
 //	evidence  Array(Tuple(time, org, event_id, role, code, person, region))
 //
-// and, where they differ from one finding to the next, period and severity.
+// and, where they differ from one finding to the next, period and severity. With
+// Refine the rows are what that refinement makes findings of.
 type Rule struct {
 	ID       string // the folder's name; ends up in case files, never changes
 	Version  string
@@ -37,6 +38,7 @@ type Rule struct {
 	Status   string // draft, shadow, live, retired; only live reaches officers
 	Severity string // low, medium, high
 	Entity   string // code, person, org, device, lot, group
+	Refine   string // a function of refine.go, empty for none
 	Params   []Param
 	SQL      string
 	Page     string // detector.md
@@ -149,6 +151,9 @@ func (r *Rule) parse(text string) error {
 			return fmt.Errorf("header key %s is missing", key)
 		}
 	}
+	if r.Refine != "" && r.Entity != "group" {
+		return fmt.Errorf("header refine is for rules that find groups, and entity is %s", r.Entity)
+	}
 	r.SQL = strings.TrimSpace(text)
 	if r.SQL == "" {
 		return errors.New("there is no query below the header")
@@ -239,6 +244,8 @@ func (r *Rule) set(key, value string) error {
 		return listed(&r.Severity, severities)
 	case "entity":
 		return listed(&r.Entity, entities)
+	case "refine":
+		return listed(&r.Refine, slices.Sorted(maps.Keys(refinements())))
 	case "param":
 		m := paramForm.FindStringSubmatch(value)
 		if m == nil {

@@ -18,7 +18,7 @@ type standing struct {
 }
 
 const suspectColumns = `suspect_id, detector, detector_version, severity, entity_kind, entity_id, period, regions, score,
-	first_time, last_time, amount, events, codes, orgs, roles, persons, reason, parameters, status, opened_at, updated_at`
+	first_time, last_time, amount, events, codes, orgs, roles, persons, reason, parameters, status, opened_at, updated_at, superseded_by`
 
 // readStanding returns what rule found before, by suspect id; which narrows it, SQL
 // over suspect_rows with the parameter rule.
@@ -34,7 +34,7 @@ func readStanding(ctx context.Context, conn driver.Conn, rule, which string) (ma
 		var s standing
 		if err := rows.Scan(&s.ID, &s.Detector, &s.DetectorVersion, &s.Severity, &s.EntityKind, &s.EntityID, &s.Period,
 			&s.Regions, &s.Score, &s.FirstTime, &s.LastTime, &s.Amount, &s.Events, &s.Codes, &s.Orgs, &s.Roles, &s.Persons,
-			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt, &s.version); err != nil {
+			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt, &s.SupersededBy, &s.version); err != nil {
 			return nil, fmt.Errorf("read the suspects of before: %w", err)
 		}
 		before[s.ID] = s
@@ -55,7 +55,7 @@ func writeStanding(ctx context.Context, conn driver.Conn, list []standing) error
 	for _, s := range list {
 		if err := batch.Append(s.ID, s.Detector, s.DetectorVersion, s.Severity, s.EntityKind, s.EntityID, s.Period,
 			s.Regions, s.Score, s.FirstTime, s.LastTime, s.Amount, s.Events, s.Codes, s.Orgs, s.Roles, s.Persons,
-			s.Reason, s.Parameters, s.Status, s.OpenedAt, s.UpdatedAt, s.version); err != nil {
+			s.Reason, s.Parameters, s.Status, s.OpenedAt, s.UpdatedAt, s.SupersededBy, s.version); err != nil {
 			return fmt.Errorf("write suspect %s: %w", s.ID, err)
 		}
 	}

@@ -180,19 +180,19 @@ func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
 				return err
 			}
 		}
-		if err := w.until(ctx, "touched", func() error { return w.step(ctx, w.lives, "touched_children") }); err != nil {
+		if err := until(ctx, w.lives, "touched", func() error { return w.step(ctx, w.lives, "touched_children") }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// until repeats a step until a table of the room lives grows no more.
-func (w *worker) until(ctx context.Context, table string, step func() error) error {
-	before := uint64(0)
+// until repeats a step until a table of a room grows no more.
+func until(ctx context.Context, room *schema.Conn, table string, step func() error) error {
+	before := ^uint64(0)
 	for {
 		var n uint64
-		if err := w.lives.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&n); err != nil {
+		if err := room.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&n); err != nil {
 			return fmt.Errorf("count %s: %w", table, err)
 		}
 		if n == before {
@@ -257,7 +257,7 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 		if err := w.step(ctx, w.lives, "ancestors_first"); err != nil {
 			return err
 		}
-		if err := w.until(ctx, "ancestors", func() error { return w.step(ctx, w.lives, "ancestors_next") }); err != nil {
+		if err := until(ctx, w.lives, "ancestors", func() error { return w.step(ctx, w.lives, "ancestors_next") }); err != nil {
 			return err
 		}
 	}

@@ -207,7 +207,11 @@ func (i *inserter) insertHTTP(ctx context.Context, query string, settings map[st
 	return errors.Join(errs...)
 }
 
-func (i *inserter) post(ctx context.Context, address string, args url.Values, parts body) error {
+// mostWords is how much of a refusal is read, bytes.
+const mostWords = 64 << 10
+
+// request is a POST to the engine at address.
+func (i *inserter) request(ctx context.Context, address string, args url.Values, body io.Reader) (*http.Request, error) {
 	to := url.URL{Scheme: "http", Host: address, Path: i.opts.HttpUrlPath, RawQuery: args.Encode()}
 	if i.opts.TLS != nil {
 		to.Scheme = "https"
@@ -215,12 +219,10 @@ func (i *inserter) post(ctx context.Context, address string, args url.Values, pa
 	if !strings.HasPrefix(to.Path, "/") {
 		to.Path = "/" + to.Path
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), parts.reader())
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.String(), body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	request.ContentLength = parts.size()
-	request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(parts.reader()), nil }
 	for name, value := range i.opts.HttpHeaders {
 		request.Header.Set(name, value)
 	}
@@ -228,16 +230,33 @@ func (i *inserter) post(ctx context.Context, address string, args url.Values, pa
 	if i.opts.Auth.Password != "" {
 		request.Header.Set("X-ClickHouse-Key", i.opts.Auth.Password)
 	}
+	return request, nil
+}
+
+func (i *inserter) do(request *http.Request, address string) (*http.Response, error) {
 	answer, err := i.http.Do(request)
 	if err != nil {
 		var about *url.Error
 		if errors.As(err, &about) {
 			err = about.Err // its text has the address and all settings
 		}
-		return fmt.Errorf("ask %s: %w", address, err)
+		return nil, fmt.Errorf("ask %s: %w", address, err)
+	}
+	return answer, nil
+}
+
+func (i *inserter) post(ctx context.Context, address string, args url.Values, parts body) error {
+	request, err := i.request(ctx, address, args, parts.reader())
+	if err != nil {
+		return err
+	}
+	request.ContentLength = parts.size()
+	request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(parts.reader()), nil }
+	answer, err := i.do(request, address)
+	if err != nil {
+		return err
 	}
 	defer answer.Body.Close()
-	const mostWords = 64 << 10
 	said, err := io.ReadAll(io.LimitReader(answer.Body, mostWords))
 	code, _ := strconv.ParseInt(answer.Header.Get("X-ClickHouse-Exception-Code"), 10, 32)
 	switch {

@@ -31,6 +31,7 @@ type Suspect struct {
 	Status          string    `json:"status"`
 	OpenedAt        time.Time `json:"opened_at"`
 	UpdatedAt       time.Time `json:"updated_at"`
+	SupersededBy    string    `json:"superseded_by"` // suspect_id of the group this one went into, else empty
 }
 
 // States of a suspect. Only StatusOpen and StatusExplained are a machine's; the

@@ -86,7 +86,7 @@ func Read(ctx context.Context, conn driver.Conn, f Filter) ([]schema.Suspect, er
 		err := rows.Scan(
 			&s.ID, &s.Detector, &s.DetectorVersion, &s.Severity, &s.EntityKind, &s.EntityID, &s.Period, &s.Regions,
 			&s.Score, &s.FirstTime, &s.LastTime, &s.Amount, &s.Events, &s.Codes, &s.Orgs, &s.Roles, &s.Persons,
-			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt,
+			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt, &s.SupersededBy,
 		)
 		if err != nil {
 			return nil, fmt.Errorf("read suspects: %w", err)

@@ -29,10 +29,14 @@ type Params struct {
 	BurstPersons   int // card_burst
 	BurstMinutes   int
 	BurstTimes     float64
+	BundleSize     int // card_bundle
+	BundleDays     int
+	BundleMinutes  int
 	ShoppingOrgs   int // drug_shopping
 	ShoppingDays   int
 	OnHand         float64 // over_supply
 	SourceCodes    int     // resale_source
+	RingEdges      int     // resale_ring
 	UnsourcedCodes int     // unsourced_sale
 	UnsourcedShare float64
 	Coverage       float64
@@ -50,9 +54,11 @@ func Defaults() Params {
 		LateCount: 3,
 		MinKm:     50, Kmh: 150,
 		BurstPersons: 10, BurstMinutes: 5, BurstTimes: 3,
+		BundleSize: 5, BundleDays: 3, BundleMinutes: 10,
 		ShoppingOrgs: 3, ShoppingDays: 7,
 		OnHand:         90,
 		SourceCodes:    3,
+		RingEdges:      3,
 		UnsourcedCodes: 5, UnsourcedShare: 0.02, Coverage: 0.8,
 		LotMargin:  2,
 		PriceTimes: 1.5,
@@ -61,7 +67,8 @@ func Defaults() Params {
 }
 
 // Find gives for each detector the entities it finds, sorted, persons by the
-// number in the events. A detector that finds nothing has an empty list.
+// number in the events; of a group the members, sorted, with blanks between. A
+// detector that finds nothing has an empty list.
 func Find(events []schema.Scan, ref Reference, p Params) map[string][]string {
 	f := finder{Book: Read(events, p), ref: ref, p: p}
 	detectors := map[string]func(report){
@@ -75,9 +82,11 @@ func Find(events []schema.Scan, ref Reference, p Params) map[string][]string {
 		"late_reversal":              f.lateReversal,
 		"impossible_travel":          f.impossibleTravel,
 		"card_burst":                 f.cardBurst,
+		"card_bundle":                f.cardBundle,
 		"drug_shopping":              f.drugShopping,
 		"over_supply":                f.overSupply,
 		"resale_source":              f.resaleSource,
+		"resale_ring":                f.resaleRing,
 		"unsourced_sale":             f.unsourcedSale,
 		"oversold_lot":               f.oversoldLot,
 		"substituted_product":        f.substitutedProduct,
@@ -222,12 +231,12 @@ func (f finder) cashAndInsured(found report) {
 }
 
 func (f finder) restockedCode(found report) {
-	f.restocks(func(_ *Sale, c code) { found(c.id) })
+	f.restocks(func(_ *Sale, _ *event, c code) { found(c.id) })
 }
 
 // restocks gives every goods-in or stock-take of a code that another org had
 // sold before, with the latest such sale.
-func (f finder) restocks(restock func(sale *Sale, c code)) {
+func (f finder) restocks(restock func(sale *Sale, e *event, c code)) {
 	sold := group(f.effective(), func(s *Sale) string { return s.Code })
 	for _, e := range f.stock {
 		switch e.Kind {
@@ -241,7 +250,7 @@ func (f finder) restocks(restock func(sale *Sale, c code)) {
 			}
 			for _, s := range slices.Backward(sold[c.id]) {
 				if s.Org != e.Org && s.Time.Before(e.Time) {
-					restock(s, c)
+					restock(s, e, c)
 					break
 				}
 			}
@@ -449,7 +458,7 @@ func (f finder) resaleSource(found report) {
 			add(first)
 		}
 	})
-	f.restocks(func(s *Sale, _ code) { add(s) })
+	f.restocks(func(s *Sale, _ *event, _ code) { add(s) })
 	for person, sold := range codes {
 		if len(sold) >= f.p.SourceCodes {
 			found(person)

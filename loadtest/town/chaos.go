@@ -26,6 +26,10 @@ func Chaos(seed uint64, n int) []schema.Scan {
 			c.history()
 		case k < 15:
 			c.cycles()
+		case k < 21:
+			c.outing()
+		case k < 27:
+			c.passing()
 		default:
 			c.event()
 		}
@@ -33,7 +37,7 @@ func Chaos(seed uint64, n int) []schema.Scan {
 	return c.events
 }
 
-// ChaosReference is what is known about the shops and products of Chaos.
+// ChaosReference is what is known about the shops, products and persons of Chaos.
 func ChaosReference() Reference {
 	return Reference{
 		"orgs": {
@@ -60,6 +64,10 @@ func ChaosReference() Reference {
 			{"P2", "110105", "H1", "2026-03-04"},
 			{"P3", "110105", "H1", ""},
 			{"R1", "310115", "", "2026-03-31"},
+			{"Q0", "110105", "H1", ""},
+			{"Q1", "110105", "H1", ""},
+			{"Q2", "110105", "", ""},
+			{"Q3", "110105", "H2", ""},
 		},
 		"inpatient": {
 			{"person", "org", "admitted", "discharged"},
@@ -289,6 +297,38 @@ func (c *chaos) history() {
 			})
 		}
 	}
+}
+
+// outing is a few of the same cards at one counter, about as long as a visit
+// takes, now and then around midnight.
+func (c *chaos) outing() {
+	start := opening.AddDate(0, 0, c.IntN(4)).Add(time.Duration([...]int{600, 600, 615, 1432}[c.IntN(4)]) * time.Minute)
+	org, region := c.org()
+	device := fmt.Sprint("POS", 1+c.IntN(2))
+	for i := range 7 {
+		if c.IntN(8) == 0 {
+			continue
+		}
+		c.add(schema.Scan{
+			Kind: schema.Sale, Time: start.Add([...]time.Duration{0, time.Minute, 5 * time.Minute, 9 * time.Minute, 10 * time.Minute, 10*time.Minute + time.Second}[c.IntN(6)]),
+			Org: org, Region: region, Device: device, Drug: "X2", Pay: [...]string{schema.PayInsured, schema.PayInsured, schema.PayInsured, schema.PaySelf}[c.IntN(40)/13],
+			Person: fmt.Sprint("Q", i), Codes: []string{fmt.Sprintf("8300003%013d", 1000+c.IntN(100000))},
+		})
+	}
+}
+
+// passing is one of few boxes that one shop sells and another one then has.
+func (c *chaos) passing() {
+	box := fmt.Sprintf("8300003%013d", 10+c.IntN(8))
+	e := schema.Scan{Kind: schema.Sale, Time: c.moment(), Drug: "X2", Pay: schema.PayInsured, Person: c.maybe("R", 3), Codes: []string{box}}
+	e.Org, e.Region = c.org()
+	c.add(e)
+	e = schema.Scan{Kind: [...]schema.Kind{schema.Sale, schema.Purchase, schema.StockTake}[c.IntN(3)], Time: e.Time.Add([...]time.Duration{time.Hour, 72 * time.Hour, 73 * time.Hour, 240 * time.Hour}[c.IntN(4)]), Drug: "X2", Codes: []string{box}}
+	e.Org, e.Region = c.org()
+	if e.Kind == schema.Sale {
+		e.Pay, e.Person = schema.PayInsured, c.maybe("R", 3)
+	}
+	c.add(e)
 }
 
 // cycles is one drug sold to one person and returned, now and then in time.
