@@ -22,7 +22,8 @@ type event struct {
 // batch is what arrives on one day.
 type batch struct {
 	events []event
-	order  []int32 // of arrival
+	order  []int32  // of arrival
+	seqs   []uint64 // of the messages that bring them, in that order
 	rows   int
 
 	// Of the delivery note that is being written.
@@ -71,7 +72,6 @@ func (w *World) run(ctx context.Context, conn *schema.Conn, key *schema.PersonKe
 		block.Reset(classify)
 		freeBlocks <- &stored{block: block}
 	}
-	seq := w.seq
 	group.Go(func() error {
 		defer close(lived)
 		for more() {
@@ -102,7 +102,6 @@ func (w *World) run(ctx context.Context, conn *schema.Conn, key *schema.PersonKe
 				return ctx.Err()
 			}
 		}
-		last, lastReceived := "", int64(0)
 		for b := range lived {
 			if now == nil {
 				select {
@@ -111,14 +110,9 @@ func (w *World) run(ctx context.Context, conn *schema.Conn, key *schema.PersonKe
 					return ctx.Err()
 				}
 			}
-			for _, i := range b.order {
+			for at, i := range b.order {
 				e := &b.events[i]
-				// What an org sends at one moment is one message.
-				if e.scan.Org != last || e.received.Unix() != lastReceived {
-					seq++
-					last, lastReceived = e.scan.Org, e.received.Unix()
-				}
-				now.block.Add(&e.scan, seq, e.received)
+				now.block.Add(&e.scan, b.seqs[at], e.received)
 				now.arrived = e.received
 			}
 			freeBatches <- b
@@ -149,7 +143,6 @@ func (w *World) run(ctx context.Context, conn *schema.Conn, key *schema.PersonKe
 		return nil
 	})
 	err := group.Wait()
-	w.seq = seq
 	if err == nil && rows != w.rows-before {
 		err = fmt.Errorf("%d rows were made and %d stored", w.rows-before, rows)
 	}
@@ -184,6 +177,16 @@ func (w *World) nextDay(b *batch) {
 		return cmp.Or(a.received.Compare(c.received), strings.Compare(a.scan.Org, c.scan.Org), int(i-k))
 	})
 	w.rows += b.rows
+	b.seqs = b.seqs[:0]
+	last := -1
+	for at, i := range b.order {
+		// What an org sends at one moment is one message.
+		if at == 0 || b.events[i].scan.Org != b.events[last].scan.Org || !b.events[i].received.Equal(b.events[last].received) {
+			w.seq++
+		}
+		last = int(i)
+		b.seqs = append(b.seqs, w.seq)
+	}
 }
 
 // emit has a scan arrive, today or later.

@@ -135,7 +135,7 @@ func (w *World) plantVisits(day int) {
 		for range often(staysPerMillion) {
 			p := int(stays[w.rng.IntN(len(stays))])
 			w.bookOne(w.orgOf(p), p, day, 0, 0)
-			w.planted.WhileInpatent++
+			w.planted.WhileInpatient++
 		}
 	}
 }

@@ -45,17 +45,17 @@ var firstDay = time.Date(2023, 1, 1, 0, 0, 0, 0, schema.Shanghai)
 
 // Planted counts what is not honest, from the first scan on.
 type Planted struct {
-	ResoldCodes   int // boxes sold again at another org more than three days later
-	ClonedCodes   int // the same within three days
-	ReusedCodes   int // boxes sold again at the same org
-	Restocked     int // of ResoldCodes: bought in by the second org before
-	Bursts        int
-	Shoppers      int
-	Travellers    int
-	OverSuppliers int
-	ReturnCycles  int
-	AfterDeath    int
-	WhileInpatent int
+	ResoldCodes    int // boxes sold again at another org more than three days later
+	ClonedCodes    int // the same within three days
+	ReusedCodes    int // boxes sold again at the same org
+	Restocked      int // of ResoldCodes: bought in by the second org before
+	Bursts         int
+	Shoppers       int
+	Travellers     int
+	OverSuppliers  int
+	ReturnCycles   int
+	AfterDeath     int
+	WhileInpatient int
 }
 
 // World is a province and where its time has come to. It is for one goroutine.
