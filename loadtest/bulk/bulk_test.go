@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"yaosu/internal/enginetest"
+	"yaosu/internal/plain"
 	"yaosu/loadtest/bulk"
 	"yaosu/schema"
 )
@@ -45,9 +46,6 @@ func TestYears(t *testing.T) {
 			t.Errorf("%d more rows, want 2000 and at most a few days more", more)
 		}
 		sums = append(sums, years+one(sum))
-		t.Log(one("SELECT toString(arraySort(groupArray((kind, n)))) FROM (SELECT kind, count() AS n FROM scans GROUP BY kind)"))
-		t.Log(one("SELECT toString(arraySort(groupArray((scheme, n)))) FROM (SELECT scheme, count() AS n FROM scans GROUP BY scheme)"))
-		t.Logf("%+v", w.Planted())
 		planted := w.Planted()
 		for _, c := range []struct {
 			name, query string
@@ -72,5 +70,46 @@ func TestYears(t *testing.T) {
 	}
 	if sums[0] != sums[1] {
 		t.Errorf("one seed made two provinces: %s and %s", sums[0], sums[1])
+	}
+}
+
+func TestWhatIsNotPlantedIsHonest(t *testing.T) {
+	w := bulk.New(bulk.Config{Seed: 3, Scans: 200_000})
+	dir := t.TempDir()
+	if err := w.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := plain.LoadReference(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var scans []schema.Scan
+	for s := range w.Scans() {
+		scans = append(scans, s)
+	}
+	found := plain.Find(scans, ref, plain.Defaults())
+	p := w.Planted()
+	planted := map[string]int{
+		"resold_code":                p.ResoldCodes,
+		"cloned_code":                p.ClonedCodes,
+		"reused_code_same_org":       p.ReusedCodes,
+		"restocked_code":             p.Restocked,
+		"card_burst":                 p.Bursts,
+		"drug_shopping":              p.Shoppers,
+		"impossible_travel":          p.Travellers,
+		"over_supply":                p.OverSuppliers,
+		"settle_return_cycle":        p.ReturnCycles,
+		"settled_after_death":        p.AfterDeath,
+		"outpatient_while_inpatient": p.WhileInpatient,
+	}
+	const yetToCome = 4 // of what was planted last
+	for detector, ids := range found {
+		switch detector {
+		case "resale_source", "resale_ring", "unsourced_sale", "oversold_lot":
+			continue // what follows from boxes that are sold again
+		}
+		if n := planted[detector]; len(ids) > n || len(ids) < n-yetToCome {
+			t.Errorf("%s: found %d, planted %d: %v", detector, len(ids), n, ids[:min(4, len(ids))])
+		}
 	}
 }

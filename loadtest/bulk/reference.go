@@ -14,23 +14,14 @@ import (
 // Reference loads what the province knows of its institutions, drugs, persons,
 // stays and counties.
 func (w *World) Reference(ctx context.Context, conn *schema.Conn, key *schema.PersonKey) error {
-	for _, kind := range []struct {
-		name  string
-		write func(io.Writer)
-	}{
-		{"regions", w.writeRegions},
-		{"orgs", w.writeOrgs},
-		{"drugs", w.writeDrugs},
-		{"persons", w.writePersons},
-		{"inpatient", w.writeStays},
-	} {
+	for _, one := range w.references() {
 		r, out := io.Pipe()
 		go func() {
 			buffered := bufio.NewWriter(out)
-			kind.write(buffered)
+			one.write(buffered)
 			_ = out.CloseWithError(buffered.Flush()) // never fails; a reader that left makes Flush fail
 		}()
-		_, err := schema.LoadReference(ctx, conn, kind.name, r, key, firstDay)
+		_, err := schema.LoadReference(ctx, conn, one.kind, r, key, firstDay)
 		_ = r.Close() // never fails; lets go of the writer
 		if err != nil {
 			return err
