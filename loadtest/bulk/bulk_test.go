@@ -38,6 +38,11 @@ func TestYears(t *testing.T) {
 		}
 		const sum = "SELECT toString((count(), sum(cityHash64(*)))) FROM scan_rows"
 		years := one(sum)
+		again := bulk.New(bulk.Config{Seed: 7, Scans: scans})
+		if err := again.Resume(rows); err != nil {
+			t.Fatal(err)
+		}
+		w = again // of a program started anew
 		more, err := w.More(t.Context(), conn, key, 2000, nil)
 		if err != nil {
 			t.Fatal(err)

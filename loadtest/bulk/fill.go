@@ -51,12 +51,18 @@ func (w *World) More(ctx context.Context, conn *schema.Conn, key *schema.PersonK
 	return w.run(ctx, conn, key, progress, func() bool { return w.rows < until })
 }
 
-// Skip lives through the years without storing anything: for a database that
-// has them.
-func (w *World) Skip() {
-	for w.today+1 < days {
-		w.nextDay(&batch{})
+// Resume lives on without storing anything, until as many rows were made as a
+// database holds that an earlier World of the same Config filled: Years and More
+// go on from there. Blocks end with a day, so a run that died left whole days.
+func (w *World) Resume(rows int) error {
+	var b batch
+	for w.rows < rows {
+		w.nextDay(&b)
 	}
+	if w.rows != rows {
+		return fmt.Errorf("go on after %d rows: a day ends at %d: they were made by another configuration", rows, w.rows)
+	}
+	return nil
 }
 
 // run lives, makes blocks and sends them side by side.
