@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +25,7 @@ var (
 	scaleScans = flag.Int("scans", 100_000_000, "BenchmarkScale: scans that are stored")
 	scaleNew   = flag.Int("new", 1_000_000, "BenchmarkScale: scans that come in afterwards")
 	scaleData  = flag.String("data", "", "BenchmarkScale: directory that keeps engine and scans for the next run (default: one that is deleted)")
-	scaleSteps = flag.String("steps", "merge,bytes,full,naive,next", "BenchmarkScale: what to do with them")
+	scaleSteps = flag.String("steps", "fill,merge,bytes,full,naive,next", "BenchmarkScale: what to do; wait keeps the engine up until it is interrupted")
 )
 
 // The passes that are measured: the first over all there is, the second after
@@ -46,7 +48,10 @@ func BenchmarkScale(b *testing.B) {
 	}
 	s := newScale(b)
 	for range b.N {
-		s.fill()
+		s.rows = s.number("SELECT toFloat64(count()) FROM scan_rows")
+		if s.wants("fill") || s.wants("next") {
+			s.fill()
+		}
 		if s.wants("merge") {
 			s.settle()
 		}
@@ -64,6 +69,9 @@ func BenchmarkScale(b *testing.B) {
 			s.pass("pass after new scans", nextPass)
 		}
 		fmt.Println(s.table.String())
+		if s.wants("wait") {
+			s.wait()
+		}
 	}
 }
 
@@ -149,7 +157,6 @@ func (s *scale) number(query string, args ...any) float64 {
 func (s *scale) fill() {
 	b := s.b
 	done := filepath.Join(s.dir, "years-are-made")
-	s.rows = s.number("SELECT toFloat64(count()) FROM scan_rows")
 	_, err := os.Stat(done)
 	made := err == nil
 	if made {
@@ -188,6 +195,14 @@ func (s *scale) fill() {
 	if err := os.WriteFile(done, nil, 0o600); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// wait says where the engine is and keeps it there, for questions asked by hand.
+func (s *scale) wait() {
+	ctx, stop := signal.NotifyContext(s.ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fmt.Println(s.engine.HTTPDSN(), s.engine.NativeDSN())
+	<-ctx.Done()
 }
 
 // settle waits for the table to be what it is in the end: one part, each row once.
