@@ -209,7 +209,16 @@ func (s *scale) wait() {
 func (s *scale) settle() {
 	start := time.Now()
 	for _, table := range s.tables() {
-		s.exec("OPTIMIZE TABLE " + table + " FINAL SETTINGS optimize_skip_merged_partitions = 1")
+		parts := "SELECT toFloat64(count()) FROM system.parts WHERE active AND database = currentDatabase() AND table = '" + table + "'"
+		tick := time.NewTicker(time.Second)
+		for {
+			s.exec("OPTIMIZE TABLE " + table + " FINAL SETTINGS optimize_skip_merged_partitions = 1")
+			if s.number(parts) <= 1 {
+				break
+			}
+			<-tick.C // another merge has the parts: the engine did nothing
+		}
+		tick.Stop()
 		s.say("%s merged after %s", table, time.Since(start).Round(time.Second))
 	}
 }
