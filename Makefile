@@ -10,6 +10,10 @@ DATA ?= yaosu-data
 TIME ?= 10m
 SEED ?= 0
 
+# Of make bench-detect: what is stored, and what comes in afterwards.
+SCANS ?= 100000000
+NEW ?= 1000000
+
 .PHONY: help build engine demo up test faults durability chaos check generate bench bench-detect rule fuzz vuln clean
 
 help: ## list the targets
@@ -59,8 +63,8 @@ rule: ## make rule NAME=x starts a new detector
 bench: engine ## measure: publish to table, as ratios to what the engine alone can do
 	go test ./loadtest/bench -run '^$$' -bench Drain -benchtime 1x -v -timeout 60m
 
-bench-detect: engine ## measure: bytes per scan and a full pass over ten million
-	go test -v ./detect -run '^$$' -bench TenMillion -benchtime 1x -timeout 60m
+bench-detect: engine ## measure over SCANS=100000000: bytes a scan, passes, NEW=1000000 more; KEEP=DIR keeps them
+	go test -v ./detect -run '^$$' -bench Scale -benchtime 1x -timeout 24h -scans $(SCANS) -new $(NEW) $(if $(KEEP),-data $(abspath $(KEEP)))
 
 fuzz: engine ## fuzz what outsiders send, a minute each
 	for target in FuzzClassify FuzzDecodeJSON FuzzEvents FuzzArrow FuzzScrubPerson FuzzReadCSV; do \
