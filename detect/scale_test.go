@@ -32,7 +32,7 @@ var (
 // new scans came in.
 var (
 	firstPass = detect.Once
-	nextPass  = detect.Once
+	nextPass  = detect.Next
 )
 
 // scaleMemory is enough for the analyst's query; what a pass takes is measured,
