@@ -28,8 +28,8 @@ import (
 //	KIND MM-DDTHH:MM[:SS] ORG CODES [field=value …]   a scan of 2026; CODES by comma, - for none
 //	orgs|drugs|persons|inpatient|regions|packs|exemptions column=value …   reference data
 //	want ENTITY   (or: want nothing)                  typed by a person, never updated by a machine;
-//	                                                  of monthly rules ENTITY@MONTH, as A@2026-01; a
-//	                                                  group by its members, with commas
+//	                                                  A@2026-01 is A in that month, A in any; a group
+//	                                                  by its members, with commas
 //	says TEXT                                          the reasons must hold this
 //	pays YUAN                                          the amounts of the suspects make this together
 //	repeat N step=DURATION LINE                        LINE N times, each a step later; a * in it is the number, from 1
@@ -561,12 +561,12 @@ func TestCases(t *testing.T) {
 						continue
 					}
 					id := entityOf(ruleOf[c.rule], s)
-					if s.Period != "" {
-						id += "@" + s.Period
-					}
-					name, known := want[id]
+					name, known := want[id+"@"+s.Period]
 					if !known {
-						name = id
+						name, known = want[id]
+					}
+					if !known {
+						name = strings.TrimSuffix(id+"@"+s.Period, "@")
 					}
 					got = append(got, name)
 					amount += s.Amount
