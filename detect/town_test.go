@@ -193,6 +193,7 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 	key := testKey(t)
 	conn := newDatabase(t, "native")
 	orgs := [][]string{town.ChaosReference()["orgs"][0]}
+	packs := [][]string{town.ChaosReference()["packs"][0]}
 	want := map[string][]string{}
 	var events []schema.Scan
 	var wantSales, wantLate []string
@@ -211,6 +212,10 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 		}
 		orgs = append(orgs, rows[1:]...)
 		reference["orgs"] = rows
+		for i, row := range reference["packs"][1:] {
+			reference["packs"][i+1] = ownNames(schema.Scan{Codes: row}, tag).Codes
+		}
+		packs = append(packs, reference["packs"][1:]...)
 		ref := plainReference(t, reference)
 		for detector, ids := range plain.Find(scans, ref, plain.Defaults()) {
 			want[detector] = append(want[detector], ids...)
@@ -221,7 +226,7 @@ func TestChaosAgreesWithThePlainReader(t *testing.T) {
 		events = append(events, scans...)
 	}
 	reference := town.ChaosReference()
-	reference["orgs"] = orgs
+	reference["orgs"], reference["packs"] = orgs, packs
 	dir := t.TempDir()
 	if err := reference.Write(dir); err != nil {
 		t.Fatal(err)
