@@ -421,7 +421,7 @@ func (f finder) overSupply(found report) {
 			if drug == "" {
 				continue
 			}
-			var onHand float64
+			onHand, limit := new(big.Rat), decimal(f.p.OnHand) // days
 			var last time.Time
 			counted := map[*event]bool{}
 			for _, s := range sales {
@@ -430,11 +430,14 @@ func (f finder) overSupply(found report) {
 				}
 				counted[s.uploads[0]] = true
 				if !last.IsZero() {
-					onHand = max(0, onHand-s.Time.Sub(last).Hours()/24)
+					onHand.Sub(onHand, big.NewRat(int64(s.Time.Sub(last)), int64(days(1))))
+					if onHand.Sign() < 0 {
+						onHand.SetInt64(0)
+					}
 				}
 				last = s.Time
-				onHand += s.scan.Days.Float()
-				if onHand > f.p.OnHand {
+				onHand.Add(onHand, big.NewRat(s.scan.Days.Micro, 1e6))
+				if onHand.Cmp(limit) > 0 {
 					found(person)
 				}
 			}

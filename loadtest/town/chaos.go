@@ -24,6 +24,8 @@ func Chaos(seed uint64, n int) []schema.Scan {
 			c.rush()
 		case k == 9 && n > 150 && !c.usual:
 			c.history()
+		case k == 10 && n > 150 && !c.stocked:
+			c.shelf()
 		case k < 15:
 			c.cycles()
 		case k < 21:
@@ -77,7 +79,15 @@ func ChaosReference() Reference {
 			{"R2", "B", "2026-03-01T00:00:00+08:00", "2026-03-02T00:00:00+08:00"},
 		},
 		"regions": {{"region", "name", "lat", "lon"}, {"110105", "朝阳", "39.92", "116.44"}, {"310115", "浦东", "31.22", "121.54"}},
-		"packs":   {{"parent", "child"}, {"82000020000000000001", "81000010000000000001"}},
+		"packs": {
+			{"parent", "child"},
+			{"82000020000000000001", "81000010000000000001"},
+			{"82000020000000000002", "81000010000000000201"}, // shelf's carton
+			{"82000020000000000002", "81000010000000000202"},
+			{"82000020000000000003", "82000020000000000002"}, // which came on a pallet
+			{"81000010000000000204", "81000010000000000203"}, // and a circle
+			{"81000010000000000203", "81000010000000000204"},
+		},
 	}
 }
 
@@ -87,6 +97,8 @@ type chaos struct {
 	known  map[string]int // org, event_id and time to the event that has them
 	ids    int
 	usual  bool // history was told
+
+	stocked bool // a shelf was filled
 }
 
 // codes are boxes of known and unknown products, a carton, one box in several
@@ -329,6 +341,45 @@ func (c *chaos) passing() {
 		e.Pay, e.Person = schema.PayInsured, c.maybe("R", 3)
 	}
 	c.add(e)
+}
+
+// shelf is a shop that writes down what comes in, but for a few boxes: some came
+// in a carton or on a pallet, some later, some not at all.
+func (c *chaos) shelf() {
+	c.stocked = true
+	org, region := c.org()
+	other, there := c.org()
+	first := 1000 + c.IntN(100000)
+	boxes := func(from, to int) (some []string) {
+		for n := from; n < to; n++ {
+			some = append(some, fmt.Sprintf("8100001%013d", n))
+		}
+		return some
+	}
+	came := func(org, region string, hour int, codes ...string) {
+		kind := [...]schema.Kind{schema.Purchase, schema.StockIn, schema.StockTake}[c.IntN(3)]
+		c.add(schema.Scan{Kind: kind, Time: opening.Add(time.Duration(hour) * time.Hour), Org: org, Region: region, Drug: "X1", Codes: codes})
+	}
+	sold := func(hour int, codes ...string) {
+		c.add(schema.Scan{Kind: schema.Sale, Time: opening.Add(time.Duration(hour) * time.Hour), Org: org, Region: region, Drug: "X1", Pay: schema.PayInsured, Codes: codes})
+	}
+	for i := range 8 + c.IntN(6) {
+		some := boxes(first+10*i, first+10*i+6)
+		came(org, region, -2, some...)
+		sold(i, some...)
+	}
+	for i := range c.IntN(6) {
+		n := first + 1000 + i
+		came(org, region, i+c.IntN(3)-1, boxes(n, n+1)...)
+		sold(i, boxes(n, n+1)...)
+	}
+	sold(10, boxes(201, 205)...)
+	if c.IntN(3) > 0 {
+		came(org, region, 9+c.IntN(3), fmt.Sprintf("8200002%013d", 2+c.IntN(2)))
+	}
+	if c.IntN(2) == 0 {
+		came(other, there, -2, "82000020000000000003")
+	}
 }
 
 // cycles is one drug sold to one person and returned, now and then in time.
