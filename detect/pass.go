@@ -109,7 +109,7 @@ func Once(ctx context.Context, cfg Config) (Report, error) {
 			}
 			if left, _ := asUnjudged(err); left == nil {
 				continue
-			}
+			} // else the rule ran, and said what it left out
 		}
 		r.Took = time.Since(began)
 		report.Rules = append(report.Rules, r)
@@ -195,7 +195,7 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 		for _, f := range findings {
 			c.Log.Info("found on trial", "rule", rule.ID, "entity", f.entityID, "reason", f.reason)
 		}
-		return report, nil
+		return report, left.orNil()
 	}
 	before, err := readStanding(ctx, c.Conn, rule.ID)
 	if err != nil {
@@ -239,7 +239,7 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 		if old.Status == schema.StatusExplained {
 			continue
 		}
-		if left != nil && left.touches(refine.members(old.Suspect)) {
+		if rule.Refine != "" && left.touches(refine.members(old.Suspect)) {
 			continue
 		}
 		// A late return, void or correction took the ground away, or the group went
@@ -256,10 +256,7 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions) (Ru
 	if err := writeStanding(ctx, c.Conn, changed); err != nil {
 		return report, err
 	}
-	if left != nil {
-		return report, left
-	}
-	return report, nil
+	return report, left.orNil()
 }
 
 // sameFinding tells whether two states of a suspect say the same was found;
