@@ -163,7 +163,7 @@ func (c *Config) direct(ctx context.Context) (Report, error) {
 			}
 			if left, _ := asUnjudged(err); left == nil {
 				continue
-			}
+			} // else the rule ran, and said what it left out
 		}
 		report.Rules = append(report.Rules, r)
 	}
@@ -252,7 +252,7 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 		for _, f := range findings {
 			c.Log.Info("found on trial", "rule", rule.ID, "entity", f.entityID, "reason", f.reason)
 		}
-		return nil
+		return left.orNil()
 	}
 	before, err := readStanding(ctx, c.Conn, rule.ID, judged.standing())
 	if err != nil {
@@ -307,7 +307,7 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 		if old.Status == schema.StatusExplained {
 			continue
 		}
-		if left != nil && left.touches(refine.members(old.Suspect)) || !judged.coversStanding(&old.Suspect) {
+		if rule.Refine != "" && left.touches(refine.members(old.Suspect)) || !judged.coversStanding(&old.Suspect) {
 			continue
 		}
 		// A late return, void or correction took the ground away, or the group went
@@ -332,10 +332,7 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 	}
 	c.Log.Debug("rule done", "rule", rule.ID, "whole", report.Whole, "judged", report.Judged, "found", report.Found, "new", report.New,
 		"changed", report.Changed, "explained", report.Explained, "took", time.Since(began))
-	if left != nil {
-		return left
-	}
-	return nil
+	return left.orNil()
 }
 
 // sameFinding tells whether two states of a suspect say the same was found;

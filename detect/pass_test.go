@@ -56,7 +56,7 @@ func (p *passTable) run(t *testing.T, params map[string]string) detect.RuleRepor
 func (p *passTable) suspects(t *testing.T) []schema.Suspect {
 	t.Helper()
 	rows, err := p.conn.Query(context.Background(), `SELECT suspect_id, detector, detector_version, severity, entity_kind, entity_id, period,
-		regions, score, first_time, last_time, amount, events, codes, orgs, roles, persons, reason, parameters, status, opened_at, updated_at
+		regions, score, first_time, last_time, amount, events, codes, orgs, roles, persons, reason, parameters, status, opened_at, updated_at, superseded_by
 		FROM suspects ORDER BY detector, entity_id`)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func (p *passTable) suspects(t *testing.T) []schema.Suspect {
 		var s schema.Suspect
 		if err := rows.Scan(&s.ID, &s.Detector, &s.DetectorVersion, &s.Severity, &s.EntityKind, &s.EntityID, &s.Period,
 			&s.Regions, &s.Score, &s.FirstTime, &s.LastTime, &s.Amount, &s.Events, &s.Codes, &s.Orgs, &s.Roles, &s.Persons,
-			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt); err != nil {
+			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt, &s.SupersededBy); err != nil {
 			t.Fatal(err)
 		}
 		list = append(list, s)
@@ -455,4 +455,146 @@ func oneRule(t *testing.T, id string) detect.Rule {
 		t.Fatalf("there is no rule %s", id)
 	}
 	return rules[i]
+}
+
+// ringSales are so many boxes sold at one shop, and at another two months later.
+func ringSales(from, to string, month time.Month, n int) []schema.Scan {
+	var scans []schema.Scan
+	for i := range n {
+		code := fmt.Sprintf("81234560000000%02d%02d%02d", from[0]-'A', to[0]-'A', i)
+		for k, org := range []string{from, to} {
+			at := on(month+time.Month(2*k), 1, 10+i)
+			scans = append(scans, schema.Scan{
+				EventID: fmt.Sprintf("%s-%d", code, k), Kind: schema.Sale, Time: at, Org: org, Region: "533524", Codes: []string{code}, Drug: "XN02",
+				Settlement: fmt.Sprintf("S%s-%d", code, k), Person: fmt.Sprint("p", i), Price: schema.Whole(30),
+			})
+		}
+	}
+	return scans
+}
+
+// TestRingsGrowMergeAndFallApart follows the ids of rings while scans come in, the
+// late ones with early times.
+func TestRingsGrowMergeAndFallApart(t *testing.T) {
+	p := newPassTable(t, "resale_ring")
+	byMembers := func() map[string]schema.Suspect {
+		t.Helper()
+		all := map[string]schema.Suspect{}
+		for _, s := range p.suspects(t) {
+			if s.Status == schema.StatusOpen {
+				all[group(s.Orgs)] = s
+			}
+		}
+		return all
+	}
+	send(t, p.conn, p.key, slices.Concat(ringSales("A", "B", 3, 3), ringSales("C", "D", 3, 4), ringSales("D", "E", 3, 3)))
+	checkReport(t, "two rings", p.run(t, nil), 2, 2, 0, 0)
+	small, large := byMembers()["A B"], byMembers()["C D E"]
+	if small.ID == "" || large.ID == "" {
+		t.Fatalf("got %v, want rings A B and C D E", byMembers())
+	}
+	if small.ID != schema.SuspectID("resale_ring", "group", "A+B", "") || small.Amount != 90 {
+		t.Errorf("got id %s of %s and %v yuan, want that of the founding link and 90 yuan", small.ID, small.EntityID, small.Amount)
+	}
+
+	send(t, p.conn, p.key, ringSales("F", "A", 1, 3))
+	checkReport(t, "one grew by a link that is older than it", p.run(t, nil), 2, 0, 1, 0)
+	if grown := byMembers()["A B F"]; grown.ID != small.ID || !grown.OpenedAt.Equal(small.OpenedAt) || grown.EntityID != "A+B" {
+		t.Errorf("got %v, want the ring that grew to keep its id %s", grown, small.ID)
+	}
+
+	send(t, p.conn, p.key, slices.Concat(ringSales("D", "G", 2, 3), ringSales("B", "D", 2, 3)))
+	checkReport(t, "they merge", p.run(t, nil), 1, 0, 1, 1)
+	merged := byMembers()["A B C D E F G"]
+	into, other := small, large
+	if merged.ID == large.ID {
+		into, other = large, small
+	}
+	if merged.ID != into.ID {
+		t.Fatalf("got %v, want one of the two to go on", byMembers())
+	}
+	// Three of each are in it: the one that was found first goes on, then the lesser id.
+	if want := min(small.ID, large.ID); merged.ID != want {
+		t.Errorf("%s goes on, want %s", merged.ID, want)
+	}
+	for _, s := range p.suspects(t) {
+		if s.ID == other.ID && (s.Status != schema.StatusExplained || s.SupersededBy != into.ID || !strings.Contains(s.Reason, "已并入线索 "+into.ID)) {
+			t.Errorf("the other: got %s, superseded by %q, %s, want explained by %s", s.Status, s.SupersededBy, s.Reason, into.ID)
+		}
+	}
+	checkReport(t, "nothing came in", p.run(t, nil), 1, 0, 0, 0)
+
+	// One box that joined them was returned in time, as they say now.
+	back := ringSales("B", "D", 2, 1)[0]
+	back.EventID, back.Kind, back.Time, back.Reverses = "returned", schema.SaleReturn, back.Time.Add(time.Hour), back.EventID
+	send(t, p.conn, p.key, []schema.Scan{back})
+	p.run(t, nil)
+	apart := byMembers()
+	if len(apart) != 2 || apart["C D E G"].ID != into.ID {
+		t.Errorf("fallen apart: got %v, want the larger part to keep %s", apart, into.ID)
+	}
+	if part := apart["A B F"]; part.ID == "" || part.ID == into.ID || part.SupersededBy != "" {
+		t.Errorf("the smaller part: got %v, want an id that is not taken", part)
+	}
+	checkReport(t, "again nothing came in", p.run(t, nil), 2, 0, 0, 0)
+}
+
+// cardSales are one sale to each person, a few seconds after another, at org's
+// one device.
+func cardSales(org string, at time.Time, persons ...string) []schema.Scan {
+	var scans []schema.Scan
+	for i, person := range persons {
+		at := at.Add(time.Duration(i) * 5 * time.Second)
+		scans = append(scans, schema.Scan{
+			EventID: fmt.Sprintf("%s-%d", person, at.Unix()), Kind: schema.Sale, Time: at, Org: org, Region: "533524", Device: "POS1", Drug: "XN02",
+			Codes: []string{fmt.Sprintf("8%019d", at.Unix()*100+int64(org[0]))}, Settlement: fmt.Sprintf("S%s-%d", person, at.Unix()), Person: person, Price: schema.Whole(30),
+		})
+	}
+	return scans
+}
+
+// TestACrowdTooLargeIsLeftAsItWas: a nursing home whose people meet every day in
+// ever other sets costs itself a judgement, and nobody else.
+func TestACrowdTooLargeIsLeftAsItWas(t *testing.T) {
+	p := newPassTable(t, "card_bundle")
+	var home, few, more []string
+	for i := range 60 {
+		home = append(home, fmt.Sprint("home", i))
+	}
+	for i := range 5 {
+		few = append(few, fmt.Sprint("few", i))
+		more = append(more, fmt.Sprint("more", i))
+	}
+	var scans []schema.Scan
+	for day := range 3 {
+		scans = slices.Concat(scans, cardSales("A", on(1, 1+day, 9), home[:5]...), cardSales("B", on(1, 1+day, 9), few...))
+	}
+	send(t, p.conn, p.key, scans)
+	checkReport(t, "two small bundles", p.run(t, nil), 2, 2, 0, 0)
+
+	scans = nil
+	for day := range 60 {
+		scans = slices.Concat(scans, cardSales("A", on(2, 1+day, 9), slices.Concat(home[:day], home[day+1:])...))
+	}
+	for day := range 3 {
+		scans = slices.Concat(scans, cardSales("C", on(2, 1+day, 9), more...))
+	}
+	send(t, p.conn, p.key, scans)
+	report, err := detect.Once(context.Background(), detect.Config{Conn: p.conn, Rules: p.rules, Now: func() time.Time { return p.now }})
+	if err == nil || !strings.Contains(err.Error(), "60 members are not judged") {
+		t.Errorf("got %v, want an error that counts who is not judged", err)
+	}
+	if len(report.Rules) != 1 {
+		t.Fatalf("got %d reports, want that of the rule", len(report.Rules))
+	}
+	checkReport(t, "with the crowd", report.Rules[0], 2, 1, 0, 0)
+	open := 0
+	for _, s := range p.suspects(t) {
+		if s.Status == schema.StatusOpen {
+			open++
+		}
+	}
+	if open != 3 {
+		t.Errorf("got %d open suspects, want the new one, the other and what stood about the crowd", open)
+	}
 }

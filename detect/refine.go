@@ -157,6 +157,14 @@ func (u *unjudged) touches(members []string) bool {
 	return u != nil && slices.ContainsFunc(members, func(m string) bool { return u.members[m] })
 }
 
+// orNil is u as an error, nil for none.
+func (u *unjudged) orNil() error {
+	if u == nil {
+		return nil
+	}
+	return u
+}
+
 // asUnjudged tells apart what was left out from what failed.
 func asUnjudged(err error) (*unjudged, error) {
 	var left *unjudged

@@ -101,6 +101,8 @@ func TestLoadRefusesWhatIsNotRight(t *testing.T) {
 		want   string
 	}{
 		{"an unknown header key", edit(sql, "-- severity:", "-- owner: me\n-- severity:"), `header key "owner" is not known`},
+		{"a refinement there is none of", edit(sql, "-- entity: code", "-- entity: group\n-- refine: square"), `header refine is "square", want one of bundle, ring`},
+		{"a refinement of what is no group", edit(sql, "-- entity: code", "-- entity: code\n-- refine: ring"), "header refine is for rules that find groups"},
 		{"a key misspelt", edit(sql, "-- severity:", "-- severty:"), `header key "severty" is not known`},
 		{"a key that stands twice", edit(sql, "-- status: shadow", "-- status: shadow\n-- status: live"), "header key status stands twice"},
 		{"a header line without a colon", edit(sql, "-- severity: low", "-- severity low"), `want "key: value"`},

@@ -308,9 +308,13 @@ func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged 
 		err = w.runRule(ctx, room, rule, w.exempt, judged, report)
 	}
 	after, failed := readCounters(ctx, w.main)
+	left, err := asUnjudged(err)
 	if err = errors.Join(err, failed); err != nil {
 		w.fail(rule.ID, err)
 		return
+	}
+	if left != nil {
+		w.failed = append(w.failed, fmt.Errorf("rule %s: %w", rule.ID, left))
 	}
 	read := after.since(before)
 	report.read.rows += read.rows

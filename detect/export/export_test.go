@@ -63,7 +63,7 @@ func list() []schema.Suspect {
 		{
 			ID: "s-burst", Detector: "card_burst", DetectorVersion: "1", Severity: "low", EntityKind: "device", EntityID: "=cmd|'/c calc'!A1",
 			Regions: []string{"530927"}, Score: 12, FirstTime: at("2026-01-05 09:00:00"), LastTime: at("2026-01-05 09:04:00"),
-			Reason: "+1", Status: "dismissed", OpenedAt: at("2026-02-04 00:00:00"), UpdatedAt: at("2026-02-04 00:00:00"),
+			Reason: "+1", Status: "dismissed", OpenedAt: at("2026-02-04 00:00:00"), UpdatedAt: at("2026-02-04 00:00:00"), SupersededBy: "kq2m",
 		},
 	}
 }

@@ -28,7 +28,7 @@ func store(t *testing.T, transport string, list []schema.Suspect) driver.Conn {
 	}
 	for _, s := range list {
 		err := batch.Append(s.ID, s.Detector, s.DetectorVersion, s.Severity, s.EntityKind, s.EntityID, s.Period, s.Regions, s.Score,
-			s.FirstTime, s.LastTime, s.Amount, s.Events, s.Codes, s.Orgs, s.Roles, s.Persons, s.Reason, s.Parameters, s.Status, s.OpenedAt, s.UpdatedAt, uint64(1))
+			s.FirstTime, s.LastTime, s.Amount, s.Events, s.Codes, s.Orgs, s.Roles, s.Persons, s.Reason, s.Parameters, s.Status, s.OpenedAt, s.UpdatedAt, uint64(1), s.SupersededBy)
 		if err != nil {
 			t.Fatal(err)
 		}
