@@ -30,7 +30,7 @@ type TrafficConfig struct {
 	Events int
 	Whole  bool
 
-	// Size is that of each town. Default town.Usual, 13,000 events.
+	// Size is that of each town. Default town.Usual, 15,000 events.
 	Size town.Size
 
 	// Bad is the share of events, 0 to 1, that break the contract. Default none.
@@ -206,6 +206,9 @@ func (t *Traffic) town(number uint64, yield func(*Event) bool) bool {
 	for at := range made.events {
 		event.at, event.Bad, event.Again, event.own, event.raw = at, "", !made.first[at], nil, nil
 		t.truth.add(truth, made, at, event.mark, made.first[at])
+		if made.reused[at] {
+			t.truth.Reused++
+		}
 		truth.Complete = at == len(made.events)-1
 		if !send() {
 			return false
