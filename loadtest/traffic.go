@@ -241,9 +241,10 @@ func (t *Traffic) town(number uint64, yield func(*Event) bool) bool {
 				return false
 			}
 		}
-		// Of a purchase two uploads that differ in the note's number accuse nobody. One
+		// Of a stock-take two uploads that differ in the list's number accuse nobody and
+		// clear nobody, as those of a purchase would: its packs would count twice. One
 		// that is sent again had its turn.
-		if reuses > 0 && made.first[at] && made.events[at].Kind == schema.Purchase {
+		if reuses > 0 && made.first[at] && made.events[at].Kind == schema.StockTake {
 			for n := range reuses {
 				event.at, event.Bad, event.Again, event.raw = at, "", false, nil
 				other := made.scan(at, event.mark)

@@ -27,6 +27,8 @@ var habits = []struct {
 	{4, (*life).cartonPrice},
 	{4, (*life).oldList},
 	{3, (*life).clockReset},
+	{3, (*life).slowTill},
+	{2, (*life).slowClock},
 	{2, (*life).triesOut},
 	{4, (*life).scarce},
 	{6, (*life).earlyRefill},
@@ -279,6 +281,36 @@ func (l *life) clockReset() {
 	t = t.Add(l.minutes(120, 5*24*60))
 	l.emit(s, l.sale(s, l.neighbour(s), t, boxes[0]))
 	l.find("reused_code_same_org", s.id+"/"+boxes[0].key)
+}
+
+// slowTill: the till's clock is half a day behind that of the computer on which
+// the goods are booked in: what came in the morning is sold before it came.
+func (l *life) slowTill() {
+	s := l.shop(l.IntN(l.size.Counties))
+	t := l.sometime(1, l.size.Days)
+	boxes := l.boxes(l.boxed(), 3+l.IntN(5))
+	l.deliver(s, boxes, t)
+	for _, b := range boxes {
+		t = t.Add(l.minutes(5, 40))
+		e := l.sale(s, l.neighbour(s), t.Add(-12*time.Hour), b)
+		e.Sent = t
+		l.unsourced(s, l.emit(s, e))
+	}
+}
+
+// slowClock: a traveller settles at home and the next day far away, where the
+// clock is a day behind.
+func (l *life) slowClock() {
+	s := l.shop(l.IntN(l.size.Counties))
+	far := l.abroad(s)
+	p := l.stranger(s)
+	t := l.sometime(1, l.size.Days-5)
+	l.emit(s, l.sale(s, p, t, l.buy(s, l.boxed(), 1, t)...))
+	t = t.Add(l.minutes(22*60, 26*60))
+	e := l.sale(far, p, t.AddDate(0, 0, -1), l.buy(far, l.boxed(), 1, t.AddDate(0, 0, -1))...)
+	e.Sent = t
+	l.emit(far, e)
+	l.find("impossible_travel", p.id)
 }
 
 // triesOut: a patient's drug is settled to see what the fund pays, and returned,

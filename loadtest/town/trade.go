@@ -36,6 +36,7 @@ func (l *life) trade() {
 		{2, (*life).feeLines},
 		{1, (*life).offline},
 		{1, (*life).numbersAgain},
+		{1, (*life).numberedAlike},
 	}
 	total := 0
 	for _, s := range stories {
@@ -615,4 +616,23 @@ func (l *life) numbersAgain() {
 	third := l.sale(s, l.neighbour(s), t.Add(l.minutes(60, 24*60)), boxes[2])
 	third.BatchNo = first.BatchNo
 	l.emit(s, third)
+}
+
+// numberedAlike: two makers number their boxes alike. The drugs differ, and so do
+// the codes' keys.
+func (l *life) numberedAlike() {
+	s := l.shop(l.IntN(l.size.Counties))
+	t := l.sometime(0, l.size.Days-20)
+	one := l.box(l.of(house))
+	two := one
+	for two.drug == one.drug {
+		two.drug = l.of(house)
+	}
+	two.key = two.id + " " + two.serial
+	for n, box := range []item{one, two} {
+		at := []*shop{s, l.other(s)}[n]
+		l.deliver(at, []item{box}, t.Add(-l.minutes(60, 9*24*60)))
+		l.emit(at, l.sale(at, l.neighbour(at), t, box))
+		t = t.Add(l.minutes(60, 9*24*60))
+	}
 }
