@@ -14,7 +14,7 @@ SEED ?= 0
 SCANS ?= 100000000
 NEW ?= 1000000
 
-.PHONY: help build engine demo up test faults durability chaos check generate bench bench-detect rule fuzz vuln clean
+.PHONY: help build engine demo up test faults durability chaos check alarms generate bench bench-detect rule fuzz vuln clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -56,6 +56,9 @@ check: engine ## vet, staticcheck, format, generated files, tidy
 
 generate: engine ## rebuild schema/schema.sql from the migrations
 	YAOSU_GENERATE=1 go test -count=1 -run 'TestSchemaSQLIsTheSumOfTheMigrations' ./schema
+
+alarms: ## how often the detectors' words accuse honest life, by detector, per million honest scans
+	go test -v ./internal/plain -run '^$$' -bench Alarms -benchtime 1x -timeout 30m
 
 rule: ## make rule NAME=x starts a new detector
 	@./detect/new-rule.sh "$(NAME)"

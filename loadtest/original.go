@@ -19,16 +19,22 @@ import (
 type original struct {
 	events []schema.Scan // under the mark 00000
 	first  []bool        // the event at i was not sent before
+	reused []bool        // its id has another content before it
 	json   stencils      // the wire form of each event
 	names  stencils      // of each event the strings that carry the mark, joined
 	facts  []facts       // of each event
 	rows   stencils      // of each row what Audit makes its checksum of
 
-	planted  []string // detectors, one for each of entities
-	entities stencils
-	kinds    []string // of reference data, sorted
-	shapes   [][2]int // of each kind how many rows and columns
-	cells    stencils // of each kind the fields, row by row
+	planted, accused findings
+	kinds            []string // of reference data, sorted
+	shapes           [][2]int // of each kind how many rows and columns
+	cells            stencils // of each kind the fields, row by row
+}
+
+// findings are what there is to find in a town.
+type findings struct {
+	detectors []string // one for each of entities
+	entities  stencils
 }
 
 // facts is what an event leaves in the table.
@@ -99,7 +105,7 @@ func makeOriginal(seed uint64, size town.Size) (*original, error) {
 	a, b := town.Copy(seed, size, string(low)), town.Copy(seed, size, string(high))
 	o := &original{events: a.Events}
 	classify := schema.NewClassifier(nil)
-	seen := map[string]bool{}
+	seen, ids := map[string]bool{}, map[string]bool{}
 	var textA, textB []byte
 	for i := range a.Events {
 		one, two := &a.Events[i], &b.Events[i]
@@ -107,6 +113,9 @@ func makeOriginal(seed uint64, size town.Size) (*original, error) {
 		if err := o.json.add(textA, textB); err != nil {
 			return nil, fmt.Errorf("copy a town: %w", err)
 		}
+		id := one.Org + "/" + one.EventID
+		o.reused = append(o.reused, !seen[string(textA)] && ids[id])
+		ids[id] = true
 		o.first = append(o.first, !seen[string(textA)])
 		seen[string(textA)] = true
 		if err := o.names.add(appendNames(textA[:0], one), appendNames(textB[:0], two)); err != nil {
@@ -139,13 +148,11 @@ func makeOriginal(seed uint64, size town.Size) (*original, error) {
 
 // aside keeps what belongs to a town and is not sent.
 func (o *original) aside(a, b town.Town) error {
-	for _, detector := range slices.Sorted(maps.Keys(a.Planted)) {
-		for i, entity := range a.Planted[detector] {
-			if err := o.entities.add([]byte(entity), []byte(b.Planted[detector][i])); err != nil {
-				return fmt.Errorf("copy what is planted: %w", err)
-			}
-			o.planted = append(o.planted, detector)
-		}
+	if err := o.planted.add(a.Planted, b.Planted); err != nil {
+		return fmt.Errorf("copy what is planted: %w", err)
+	}
+	if err := o.accused.add(a.Accused, b.Accused); err != nil {
+		return fmt.Errorf("copy who is accused: %w", err)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(a.Reference)) {
 		rows := a.Reference[kind]
@@ -162,10 +169,26 @@ func (o *original) aside(a, b town.Town) error {
 	return nil
 }
 
-// plantedIn adds what is planted under a mark to all.
-func (o *original) plantedIn(mark [town.Mark]byte, all map[string][]string) {
-	for i, detector := range o.planted {
-		all[detector] = append(all[detector], string(o.entities.append(nil, i, mark)))
+// add makes stencils of what is found under both marks.
+func (f *findings) add(a, b map[string][]string) error {
+	for _, detector := range slices.Sorted(maps.Keys(a)) {
+		if len(a[detector]) != len(b[detector]) {
+			return fmt.Errorf("%s finds %d under one mark and %d under another", detector, len(a[detector]), len(b[detector]))
+		}
+		for i, entity := range a[detector] {
+			if err := f.entities.add([]byte(entity), []byte(b[detector][i])); err != nil {
+				return err
+			}
+			f.detectors = append(f.detectors, detector)
+		}
+	}
+	return nil
+}
+
+// under adds what is found under a mark to all.
+func (f *findings) under(mark [town.Mark]byte, all map[string][]string) {
+	for i, detector := range f.detectors {
+		all[detector] = append(all[detector], string(f.entities.append(nil, i, mark)))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -37,14 +38,15 @@ func LoadReference(ctx context.Context, conn driver.Conn, made *Traffic, key *sc
 	return nil
 }
 
-// Suspicion compares the suspects that stand with what is planted.
+// Suspicion compares the suspects that stand with those that must.
 type Suspicion struct {
-	Planted, Found int
-	Missing, Extra []string // detector and entity
+	Planted, Accused int      // that must stand: fraud, and honest life by the words
+	Found            int      // of both
+	Missing, Extra   []string // detector and entity
 }
 
-// Suspects compares the suspects of the towns of a traffic with what is planted in
-// them. detectors are those that run, each with the kind of its entity.
+// Suspects compares the suspects of the towns of a traffic with what there is to
+// find in them. detectors are those that run, each with the kind of its entity.
 func Suspects(ctx context.Context, conn driver.Conn, made *Traffic, key *schema.PersonKey, detectors map[string]string) (Suspicion, error) {
 	var s Suspicion
 	truth := made.Truth()
@@ -52,19 +54,19 @@ func Suspects(ctx context.Context, conn driver.Conn, made *Traffic, key *schema.
 		return s, nil
 	}
 	want := map[string]bool{} // found or not
-	for detector, entities := range made.Planted() {
-		kind, runs := detectors[detector]
-		if !runs {
-			continue
-		}
-		for _, entity := range entities {
-			if kind == "person" {
-				entity = key.Pseudonym(entity)
+	add := func(found map[string][]string) (n int) {
+		for detector, entities := range found {
+			if _, runs := detectors[detector]; !runs {
+				continue
 			}
-			want[detector+" "+entity] = false
+			for _, entity := range entities {
+				want[detector+" "+pseudonymous(detector, detectors[detector], entity, key)] = false
+				n++
+			}
 		}
+		return n
 	}
-	s.Planted = len(want)
+	s.Planted, s.Accused = add(made.Planted()), add(made.Accused())
 	rows, err := conn.Query(ofTowns(ctx, truth.Towns[0].Number, len(truth.Towns)), selectSuspects)
 	if err != nil {
 		return s, fmt.Errorf("read the suspects: %w", err)
@@ -94,4 +96,20 @@ func Suspects(ctx context.Context, conn driver.Conn, made *Traffic, key *schema.
 	slices.Sort(s.Missing)
 	slices.Sort(s.Extra)
 	return s, nil
+}
+
+// pseudonymous is an entity as it stands in the table.
+func pseudonymous(detector, kind, entity string, key *schema.PersonKey) string {
+	switch {
+	case kind == "person":
+		return key.Pseudonym(entity)
+	case detector == "card_bundle":
+		members := strings.Fields(entity)
+		for i := range members {
+			members[i] = key.Pseudonym(members[i])
+		}
+		slices.Sort(members)
+		return strings.Join(members, " ")
+	}
+	return entity
 }

@@ -1,6 +1,10 @@
 SELECT
     toString(detector),
-    entity_id
+    -- A group is told by its members.
+    multiIf(
+        detector = 'card_bundle', arrayStringConcat(arraySort(arrayDistinct(persons)), ' '),
+        detector = 'resale_ring', arrayStringConcat(arraySort(arrayDistinct(orgs)), ' '),
+        entity_id)
 FROM suspects
 WHERE status != 'explained'
     AND arrayExists(org -> match(org, '-T[0-9]{5}$')

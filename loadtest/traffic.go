@@ -30,7 +30,7 @@ type TrafficConfig struct {
 	Events int
 	Whole  bool
 
-	// Size is that of each town. Default town.Usual, 13,000 events.
+	// Size is that of each town. Default town.Usual, 15,000 events.
 	Size town.Size
 
 	// Bad is the share of events, 0 to 1, that break the contract. Default none.
@@ -206,6 +206,9 @@ func (t *Traffic) town(number uint64, yield func(*Event) bool) bool {
 	for at := range made.events {
 		event.at, event.Bad, event.Again, event.own, event.raw = at, "", !made.first[at], nil, nil
 		t.truth.add(truth, made, at, event.mark, made.first[at])
+		if made.reused[at] {
+			t.truth.Reused++
+		}
 		truth.Complete = at == len(made.events)-1
 		if !send() {
 			return false
@@ -238,9 +241,10 @@ func (t *Traffic) town(number uint64, yield func(*Event) bool) bool {
 				return false
 			}
 		}
-		// Of a purchase two uploads that differ in the note's number accuse nobody. One
+		// Of a stock-take two uploads that differ in the list's number accuse nobody and
+		// clear nobody, as those of a purchase would: its packs would count twice. One
 		// that is sent again had its turn.
-		if reuses > 0 && made.first[at] && made.events[at].Kind == schema.Purchase {
+		if reuses > 0 && made.first[at] && made.events[at].Kind == schema.StockTake {
 			for n := range reuses {
 				event.at, event.Bad, event.Again, event.raw = at, "", false, nil
 				other := made.scan(at, event.mark)

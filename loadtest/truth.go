@@ -74,13 +74,23 @@ func (t *Truth) Bad() int {
 	return n
 }
 
-// Planted is what the detectors must find in the complete towns that were sent:
-// detector id to sorted entity ids, persons by number.
+// Planted is the fraud that the detectors must find in the complete towns that
+// were sent: detector id to sorted entity ids, persons by number, of a group the
+// sorted members with blanks between them.
 func (t *Traffic) Planted() map[string][]string {
+	return t.found(func(o *original) *findings { return &o.planted })
+}
+
+// Accused is the honest life that they must find in the same towns, by their words.
+func (t *Traffic) Accused() map[string][]string {
+	return t.found(func(o *original) *findings { return &o.accused })
+}
+
+func (t *Traffic) found(of func(*original) *findings) map[string][]string {
 	all := map[string][]string{}
 	for _, one := range t.truth.Towns {
 		if one.Complete {
-			t.made[one.Number%originals].plantedIn(markOf(one.Number), all)
+			of(t.made[one.Number%originals]).under(markOf(one.Number), all)
 		}
 	}
 	for _, entities := range all {

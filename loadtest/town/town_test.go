@@ -12,9 +12,17 @@ import (
 	"yaosu/schema"
 )
 
+// detectors are all there are.
+var detectors = []string{
+	"reused_code_same_org", "resold_code", "cloned_code", "cash_and_insured", "restocked_code", "ghost_sale",
+	"settle_return_cycle", "late_reversal", "impossible_travel", "card_burst", "card_bundle", "drug_shopping",
+	"over_supply", "resale_source", "resale_ring", "unsourced_sale", "oversold_lot", "substituted_product",
+	"expired_sale", "settled_after_death", "outpatient_while_inpatient", "suspended_org_sale", "price_outlier", "unscanned_share",
+}
+
 func TestOneSeedIsOneTown(t *testing.T) {
 	a, b, other := written(t, 7), written(t, 7), written(t, 8)
-	for _, name := range []string{"events.ndjson", "expected.json", "orgs.csv", "packs.csv"} {
+	for _, name := range []string{"events.ndjson", "expected.json", "accused.json", "orgs.csv", "packs.csv", "persons.csv", "inpatient.csv"} {
 		if !bytes.Equal(a[name], b[name]) {
 			t.Errorf("%s of one seed differs between two runs", name)
 		}
@@ -122,13 +130,66 @@ func TestEverySchemeOfCodeIsThere(t *testing.T) {
 }
 
 func TestSomethingIsPlantedForEachDetector(t *testing.T) {
-	var planted map[string][]string
-	if err := json.Unmarshal(written(t, 1)["expected.json"], &planted); err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []string{"reused_code_same_org", "resold_code", "cloned_code", "restocked_code", "settle_return_cycle", "impossible_travel", "card_burst", "resale_source"} {
-		if len(planted[id]) == 0 || !slices.IsSorted(planted[id]) {
-			t.Errorf("%s: got %v, want some, sorted", id, planted[id])
+	for name, size := range map[string]town.Size{"tiny": town.Tiny(), "usual": town.Usual()} {
+		made := town.Make(1, size)
+		for _, id := range detectors {
+			if got := made.Planted[id]; len(got) < size.Plants || !slices.IsSorted(got) {
+				t.Errorf("%s, %s: got %d planted (%v), want %d or more, sorted", name, id, len(got), got, size.Plants)
+			}
 		}
+		if len(made.Planted) != len(detectors) {
+			t.Errorf("%s: got planted for %d detectors, want %d", name, len(made.Planted), len(detectors))
+		}
+	}
+}
+
+func TestHonestLifeIsAccusedByEachDetector(t *testing.T) {
+	accused := map[string]int{}
+	for seed := range uint64(8) {
+		made := town.Make(seed, town.Usual())
+		for id, entities := range made.Accused {
+			accused[id] += len(entities)
+			for _, entity := range entities {
+				if slices.Contains(made.Planted[id], entity) {
+					t.Errorf("%s %s is planted and honest", id, entity)
+				}
+			}
+		}
+		if made.Honest < len(made.Events)/2 {
+			t.Errorf("got %d honest scans of %d events, want most", made.Honest, len(made.Events))
+		}
+	}
+	for _, id := range detectors {
+		if accused[id] == 0 {
+			t.Errorf("%s accuses nobody honest in eight towns: life was smoothed", id)
+		}
+	}
+}
+
+func TestATownFolderListsTheMembersOfGroups(t *testing.T) {
+	files := written(t, 1)
+	made := town.Make(1, town.Tiny())
+	var expected, accused map[string]json.RawMessage
+	for name, into := range map[string]*map[string]json.RawMessage{"expected.json": &expected, "accused.json": &accused} {
+		if err := json.Unmarshal(files[name], into); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	for _, id := range town.Groups {
+		var groups [][]string
+		if err := json.Unmarshal(expected[id], &groups); err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		if got, want := len(groups), len(made.Found()[id]); got != want || got == 0 {
+			t.Errorf("%s: got %d groups, want %d", id, got, want)
+		}
+		for _, members := range groups {
+			if len(members) < 2 || !slices.IsSorted(members) {
+				t.Errorf("%s: got the members %v, want some, sorted", id, members)
+			}
+		}
+	}
+	if len(accused) == 0 || len(accused) != len(made.Accused) {
+		t.Errorf("got %d detectors in accused.json, want %d", len(accused), len(made.Accused))
 	}
 }

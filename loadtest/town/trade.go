@@ -30,6 +30,13 @@ func (l *life) trade() {
 		{3, (*life).stockTake},
 		{2, (*life).family},
 		{2, (*life).fromCarton},
+		{3, (*life).herbs},
+		{3, (*life).partialReturn},
+		{2, (*life).splitWithoutCode},
+		{2, (*life).feeLines},
+		{1, (*life).offline},
+		{1, (*life).numbersAgain},
+		{1, (*life).numberedAlike},
 	}
 	total := 0
 	for _, s := range stories {
@@ -39,7 +46,19 @@ func (l *life) trade() {
 	for _, s := range stories {
 		s.tell(l)
 	}
+	for range l.size.Habits {
+		for _, h := range habits {
+			h.tell(l)
+		}
+	}
 	for range l.size.Counties * l.size.Receipts {
+		chance := l.IntN(10000)
+		for _, h := range habits {
+			if chance -= h.rate; chance < 0 {
+				h.tell(l)
+				break
+			}
+		}
 		n := l.IntN(total)
 		for _, s := range stories {
 			if n -= s.weight; n < 0 {
@@ -50,8 +69,8 @@ func (l *life) trade() {
 	}
 	for n := range l.size.Queues {
 		county := n % l.size.Counties
-		l.queue(l.shop(county, "village"), 4, 11)
-		l.queue(l.shop(county, "hospital"), 7, 15)
+		l.queue(l.shop(county, "village"), 4)
+		l.queue(l.shop(county, "hospital"), 7)
 		l.traveller(county)
 		l.undecided(county)
 	}
@@ -59,11 +78,21 @@ func (l *life) trade() {
 
 // buy brings new boxes of one drug to a shop, days before t.
 func (l *life) buy(s *shop, d *drug, n int, t time.Time) []item {
+	boxes := l.boxes(d, n)
+	l.deliver(s, boxes, t.Add(-l.minutes(60, (shelved-1)*24*60)))
+	return boxes
+}
+
+// boxes are n new ones of one lot.
+func (l *life) boxes(d *drug, n int) []item {
 	var boxes []item
 	for range n {
-		boxes = append(boxes, l.box(d))
+		b := l.box(d)
+		if len(boxes) > 0 {
+			b.lot = boxes[0].lot
+		}
+		boxes = append(boxes, b)
 	}
-	l.deliver(s, boxes, t.Add(-l.minutes(60, (shelved-1)*24*60)))
 	return boxes
 }
 
@@ -75,7 +104,7 @@ func (l *life) deliver(s *shop, boxes []item, t time.Time) {
 		quantity *= d.units
 	}
 	l.emit(s, schema.Scan{
-		Kind: schema.Purchase, Time: t, Codes: l.scans(boxes), Drug: d.id, Lot: "L1", Expires: expires,
+		Kind: schema.Purchase, Time: t, Codes: l.scans(boxes), Drug: d.id, Lot: boxes[0].lot, Expires: boxes[0].expires,
 		Quantity: schema.Whole(int64(quantity)), Price: l.price(d, 70), Supplier: "某医药公司", Doc: fmt.Sprintf("D%08d", l.IntN(100000000)),
 	})
 }
@@ -91,7 +120,7 @@ func (l *life) price(d *drug, percent int) schema.Number {
 func (l *life) sale(s *shop, p person, t time.Time, boxes ...item) schema.Scan {
 	d := boxes[0].drug
 	e := schema.Scan{
-		Kind: schema.Sale, Time: t, Codes: l.scans(boxes), Drug: d.id, Lot: "L1", Expires: expires, Price: l.price(d, 80+l.IntN(21)),
+		Kind: schema.Sale, Time: t, Codes: l.scans(boxes), Drug: d.id, Lot: boxes[0].lot, Expires: boxes[0].expires, Price: l.price(d, 80+l.IntN(21)),
 		Device: fmt.Sprintf("POS%d", 1+l.IntN(2)), Operator: fmt.Sprintf("op%d", 1+l.IntN(3)), Setting: s.setting(),
 		Settlement: s.settlement(), Person: p.id, PersonRegion: counties[p.county].region,
 		Credential: []string{schema.CredentialECard, schema.CredentialIDCard, schema.CredentialSSCard}[l.IntN(3)],
@@ -106,6 +135,16 @@ func (l *life) sale(s *shop, p person, t time.Time, boxes ...item) schema.Scan {
 		e.Quantity = schema.Whole(1)
 	}
 	return e
+}
+
+// giveBack is the return of a sale that undoes it.
+func (l *life) giveBack(s *shop, sold schema.Scan, t time.Time) schema.Scan {
+	back := l.takeBack(sold, t)
+	if l.IntN(6) == 0 {
+		back.Sent = t.Add(l.minutes(24*60, 4*24*60))
+	}
+	l.undo(s, sold)
+	return l.emit(s, back)
 }
 
 // takeBack is the return of a sale, naming it or not.
@@ -163,12 +202,7 @@ func (l *life) returnedAndResold() {
 	for range 1 + l.IntN(2) {
 		sold := l.emit(s, l.sale(s, p, t, boxes...))
 		t = t.Add(l.minutes(60, 4*24*60))
-		back := l.takeBack(sold, t)
-		if l.IntN(4) == 0 {
-			l.emitLate(s, back)
-		} else {
-			l.emit(s, back)
-		}
+		l.giveBack(s, sold, t)
 		t = t.Add(l.minutes(60, 4*24*60))
 		p = l.neighbour(s)
 	}
@@ -184,17 +218,22 @@ func (l *life) returnedAndMoved() {
 	boxes := l.buy(s, l.boxed(), 1, t)
 	sold := l.emit(s, l.sale(s, p, t, boxes...))
 	t = t.Add(l.minutes(60, 5*24*60))
-	l.emit(s, l.takeBack(sold, t))
+	l.giveBack(s, sold, t)
 	t = l.move(s, branch, boxes, t)
 	l.emit(branch, l.sale(branch, l.neighbour(branch), t, boxes...))
 }
 
-// move takes boxes from one shop to another and says when they were there.
+// move takes boxes from one shop to another and says when they were there. The
+// notes do not always tell the lot.
 func (l *life) move(from, to *shop, boxes []item, t time.Time) time.Time {
 	t = t.Add(l.minutes(30, 2*24*60))
-	l.emit(from, schema.Scan{Kind: schema.StockOut, Time: t, Codes: l.scans(boxes), Drug: boxes[0].id})
+	lot := ""
+	if l.IntN(2) == 0 {
+		lot = boxes[0].lot
+	}
+	l.emit(from, schema.Scan{Kind: schema.StockOut, Time: t, Codes: l.scans(boxes), Drug: boxes[0].id, Lot: lot})
 	t = t.Add(l.minutes(30, 2*24*60))
-	l.emit(to, schema.Scan{Kind: schema.StockIn, Time: t, Codes: l.scans(boxes), Drug: boxes[0].id})
+	l.emit(to, schema.Scan{Kind: schema.StockIn, Time: t, Codes: l.scans(boxes), Drug: boxes[0].id, Lot: lot})
 	return t.Add(l.minutes(30, 5*24*60))
 }
 
@@ -208,10 +247,10 @@ func (l *life) returnedToWholesaler() {
 	if l.IntN(2) == 0 {
 		sold := l.emit(s, l.sale(s, p, t, boxes...))
 		t = t.Add(l.minutes(60, 5*24*60))
-		l.emit(s, l.takeBack(sold, t))
+		l.giveBack(s, sold, t)
 	}
 	t = t.Add(l.minutes(60, 5*24*60))
-	l.emit(s, schema.Scan{Kind: schema.PurchaseReturn, Time: t, Codes: l.scans(boxes), Drug: boxes[0].id})
+	l.emit(s, schema.Scan{Kind: schema.PurchaseReturn, Time: t, Codes: l.scans(boxes), Drug: boxes[0].id, Lot: boxes[0].lot})
 	t = t.Add(l.minutes(3*24*60, 9*24*60))
 	far := l.abroad(s)
 	l.deliver(far, boxes, t)
@@ -228,7 +267,7 @@ func (l *life) voidedAndRetyped() {
 	wrong := l.sale(s, p, t, l.buy(s, l.boxed(), 1, t)...)
 	right := wrong
 	wrong.Quantity = schema.Whole(7)
-	wrong = l.emit(s, wrong)
+	wrong = l.repeat(s, wrong)
 	t = t.Add(l.minutes(1, 20))
 	l.emit(s, schema.Scan{Kind: schema.Void, Time: t, Sent: t.Add(time.Hour), Reverses: wrong.EventID})
 	if l.IntN(3) > 0 {
@@ -250,7 +289,7 @@ func (l *life) settlementRetyped() {
 	t := l.sometime(0, l.size.Days)
 	wrong := l.sale(s, p, t, l.buy(s, l.boxed(), 2, t)...)
 	wrong.BatchNo = fmt.Sprintf("B%06d", s.events)
-	wrong = l.emit(s, wrong)
+	wrong = l.repeat(s, wrong)
 	void := schema.Scan{Kind: schema.Void, Time: t.Add(10 * time.Minute), Sent: t.Add(20 * time.Minute)}
 	if l.IntN(2) == 0 {
 		void.Settlement = wrong.Settlement
@@ -259,6 +298,7 @@ func (l *life) settlementRetyped() {
 	}
 	l.emit(s, void)
 	right := wrong
+	right.EventID = ""
 	right.Sent = void.Sent.Add(l.minutes(1, 60))
 	l.emit(s, right)
 }
@@ -275,7 +315,7 @@ func (l *life) twoChannels() {
 	second.Time = t.Add(l.minutes(0, 3))
 	second.Operator = ""
 	l.emit(s, first)
-	l.emit(s, second)
+	l.repeat(s, second)
 }
 
 // splitPack: one box by the tablet to several patients, never beyond it.
@@ -373,9 +413,9 @@ func (l *life) fromCarton() {
 	d := l.of(national)
 	l.serials++
 	parent := fmt.Sprintf("8999%03d%s", l.IntN(1000), l.serial(0))
-	l.emit(s, schema.Scan{Kind: schema.Purchase, Time: t, Codes: []string{parent}, Drug: d.id, Lot: "L1", Expires: expires, Quantity: schema.Whole(10), Price: l.price(d, 70), Supplier: "某医药公司"})
-	for n := range 10 {
-		b := l.box(d)
+	boxes := l.boxes(d, 10)
+	l.emit(s, schema.Scan{Kind: schema.Purchase, Time: t, Codes: []string{parent}, Drug: d.id, Lot: boxes[0].lot, Expires: expires, Quantity: schema.Whole(10), Price: l.price(d, 70), Supplier: "某医药公司"})
+	for n, b := range boxes {
 		l.packs = append(l.packs, []string{parent, b.key})
 		if n < 3 {
 			t = t.Add(l.minutes(60, 3*24*60))
@@ -384,28 +424,48 @@ func (l *life) fromCarton() {
 	}
 }
 
-// queue is a device that a whole house shares: so many cards in five minutes
-// twice a morning, and on one market day more, though not three times as many.
-func (l *life) queue(s *shop, usual, busy int) {
+// queue is a device that a whole house shares: about so many cards in five
+// minutes twice a morning, and on two market days up to four times as many.
+func (l *life) queue(s *shop, usual int) {
 	const mornings = 12
-	d := l.of(national)
-	boxes := l.buy(s, d, 2*mornings*usual+busy, at(0, 8, 0, 0))
+	device := s.device("HIS")
+	d := l.of(morning)
+	people := l.persons[s.county*l.size.Persons : (s.county+1)*l.size.Persons]
+	var sizes []int
+	total := 0
 	for m := range mornings {
 		for slot := range 2 {
-			n := usual
-			if m == mornings/2 && slot == 0 {
-				n = busy
+			n := usual - 1 + l.IntN(3)
+			if m%6 == 5 && slot == 0 {
+				n = 2*usual + l.IntN(2*usual)
 			}
-			order := l.Perm(l.size.Persons)
-			for i := range n {
-				p := l.persons[s.county*l.size.Persons+order[i]]
-				e := l.sale(s, p, at(m*5, 8, slot*30, 3+i*18), boxes[0])
-				e.Device = "HISALL"
-				l.emit(s, e)
-				boxes = boxes[1:]
-			}
+			n = min(n, len(people))
+			sizes = append(sizes, n)
+			total += n
 		}
 	}
+	boxes := l.buy(s, d, total, at(0, 8, 0, 0))
+	for i, n := range sizes {
+		var some []person
+		for _, k := range l.Perm(len(people))[:n] {
+			some = append(some, people[k])
+		}
+		l.gather(s, device, at(i/2*5, 8, i%2*30, 0), some, boxes[:n])
+		boxes = boxes[n:]
+	}
+}
+
+// gather draws the cards of persons through one device within five minutes of
+// the clock, which t begins. Nothing else may happen at the device.
+func (l *life) gather(s *shop, device string, t time.Time, persons []person, boxes []item) {
+	g := gathering{shop: s, device: device, date: date(t)}
+	for i, p := range persons {
+		e := l.sale(s, p, t.Add(time.Duration(3+i*280/len(persons))*time.Second), boxes[i])
+		e.Device = device
+		l.emit(s, e)
+		g.persons = append(g.persons, p)
+	}
+	l.gatherings = append(l.gatherings, g)
 }
 
 // traveller: settles at home, takes the train, settles there the next day.
@@ -435,7 +495,144 @@ func (l *life) undecided(county int) {
 			wait = l.minutes(40, 200)
 		}
 		sold := l.emit(s, l.sale(s, p, t, boxes...))
-		l.emit(s, l.takeBack(sold, t.Add(wait)))
+		l.giveBack(s, sold, t.Add(wait))
 		t = t.AddDate(0, 0, 7)
+	}
+}
+
+// herbs: slices by weight, which no code is asked of.
+func (l *life) herbs() {
+	p := l.person()
+	s := l.own(p)
+	t := l.sometime(0, l.size.Days)
+	e := l.sale(s, p, t, l.box(l.of(loose)))
+	e.Codes, e.Lot, e.Quantity = []string{"无"}, "", schema.Whole(int64(1+l.IntN(9)))
+	l.emit(s, e)
+}
+
+// partialReturn: a line of several boxes, of which one comes back and is sold to
+// another.
+func (l *life) partialReturn() {
+	p := l.person()
+	s := l.own(p)
+	t := l.sometime(0, l.size.Days-20)
+	boxes := l.buy(s, l.boxed(), 2+l.IntN(3), t)
+	sold := l.emit(s, l.sale(s, p, t, boxes...))
+	part := sold
+	part.Codes = part.Codes[:1]
+	t = t.Add(l.minutes(60, 5*24*60))
+	l.giveBack(s, part, t)
+	t = t.Add(l.minutes(60, 5*24*60))
+	l.emit(s, l.sale(s, l.neighbour(s), t, boxes[0]))
+}
+
+// splitWithoutCode: tablets out of a box, under the code of twenty nines that a
+// vendor's program sends for such.
+func (l *life) splitWithoutCode() {
+	s := l.shop(l.IntN(l.size.Counties), "hospital", "clinic", "village")
+	t := l.sometime(0, l.size.Days-20)
+	box := l.buy(s, l.of(national), 1, t)[0]
+	for left := box.units; left > 0; {
+		n := min(left, 3+l.IntN(7))
+		e := l.sale(s, l.neighbour(s), t, box)
+		e.Codes = []string{"99999999999999999999"}
+		e.Split, e.Quantity, e.Price = true, schema.Whole(int64(n)), l.price(box.drug, 3)
+		l.emit(s, e)
+		left -= n
+		t = t.Add(l.minutes(10, 2*24*60))
+	}
+}
+
+// feeLines: one box on several lines of a bill (the drug, its share of a
+// package). Some programs settle each line by itself.
+func (l *life) feeLines() {
+	p := l.person()
+	s := l.own(p)
+	t := l.sometime(0, l.size.Days)
+	box := l.buy(s, l.boxed(), 1, t)[0]
+	e := l.sale(s, p, t, box)
+	e.Quantity, e.Visit = schema.Number{Micro: 500_000, Known: true}, fmt.Sprintf("V%06d", s.events)
+	l.emit(s, e)
+	e.Codes, e.Time = []string{l.scan(box)}, t.Add(l.minutes(0, 2))
+	if l.IntN(20) == 0 {
+		e.Settlement = s.settlement()
+		l.emit(s, e)
+		l.find("reused_code_same_org", s.id+"/"+box.key)
+		return
+	}
+	l.repeat(s, e)
+}
+
+// offline: a shop without a line for two days sends everything when it is back:
+// sales, a return, and a wrong upload with its void.
+func (l *life) offline() {
+	s := l.shop(l.IntN(l.size.Counties))
+	t := l.sometime(0, l.size.Days-30)
+	back := t.Add(l.minutes(2*24*60, 3*24*60))
+	boxes := l.buy(s, l.boxed(), 4, t)
+	var sold []schema.Scan
+	for _, b := range boxes {
+		e := l.sale(s, l.neighbour(s), t, b)
+		back = back.Add(time.Second)
+		e.Sent = back
+		sold = append(sold, l.emit(s, e))
+		t = t.Add(l.minutes(30, 300))
+	}
+	back = back.Add(time.Second)
+	again := l.takeBack(sold[0], t)
+	again.Sent = back
+	l.undo(s, sold[0])
+	l.emit(s, again)
+	back = back.Add(time.Second)
+	l.unbill(s, sold[1])
+	l.emit(s, schema.Scan{Kind: schema.Void, Time: t.Add(time.Hour), Sent: back, Reverses: sold[1].EventID})
+	t = back.Add(l.minutes(60, 3*24*60))
+	l.emit(s, l.sale(s, l.neighbour(s), t, boxes[0]))
+	l.emit(s, l.sale(s, l.neighbour(s), t.Add(time.Hour), boxes[1]))
+}
+
+// numbersAgain: a till that was set up anew counts its events, or its uploads,
+// from the start. A void that names an upload's number deletes every sale sent
+// under it so far, and none that is sent later.
+func (l *life) numbersAgain() {
+	s := l.shop(l.IntN(l.size.Counties))
+	t := l.sometime(0, l.size.Days-30)
+	boxes := l.buy(s, l.boxed(), 3, t)
+	first := l.sale(s, l.neighbour(s), t, boxes[0])
+	first.BatchNo = fmt.Sprintf("N%06d", s.events)
+	first = l.emit(s, first)
+	second := l.sale(s, l.neighbour(s), t.Add(l.minutes(60, 24*60)), boxes[1])
+	if l.IntN(2) == 0 {
+		second.EventID = first.EventID
+		l.emit(s, second)
+		return
+	}
+	second.BatchNo = first.BatchNo
+	second = l.emit(s, second)
+	t = second.Time.Add(l.minutes(60, 120))
+	l.unbill(s, first)
+	l.unbill(s, second)
+	l.emit(s, schema.Scan{Kind: schema.Void, Time: t, Sent: t.Add(30 * time.Minute), BatchNo: first.BatchNo})
+	third := l.sale(s, l.neighbour(s), t.Add(l.minutes(60, 24*60)), boxes[2])
+	third.BatchNo = first.BatchNo
+	l.emit(s, third)
+}
+
+// numberedAlike: two makers number their boxes alike. The drugs differ, and so do
+// the codes' keys.
+func (l *life) numberedAlike() {
+	s := l.shop(l.IntN(l.size.Counties))
+	t := l.sometime(0, l.size.Days-20)
+	one := l.box(l.of(house))
+	two := one
+	for two.drug == one.drug {
+		two.drug = l.of(house)
+	}
+	two.key = two.id + " " + two.serial
+	for n, box := range []item{one, two} {
+		at := []*shop{s, l.other(s)}[n]
+		l.deliver(at, []item{box}, t.Add(-l.minutes(60, 9*24*60)))
+		l.emit(at, l.sale(at, l.neighbour(at), t, box))
+		t = t.Add(l.minutes(60, 9*24*60))
 	}
 }

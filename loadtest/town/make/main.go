@@ -10,9 +10,9 @@ import (
 )
 
 func main() {
-	out := flag.String("out", "town", "the `DIRECTORY` to write events.ndjson and the reference CSVs to")
+	out := flag.String("out", "town", "the `DIRECTORY` to write events.ndjson, the reference CSVs, expected.json and accused.json to")
 	seed := flag.Uint64("seed", 1, "the same seed makes the same town")
-	tiny := flag.Bool("tiny", false, "a town of about a thousand events, not thirteen thousand")
+	tiny := flag.Bool("tiny", false, "a town of about a thousand events, not fifteen thousand")
 	flag.Parse()
 	size := town.Usual()
 	if *tiny {
