@@ -1352,7 +1352,8 @@ CREATE TABLE suspect_rows
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '机器状态:open 待核,explained 已被后续事件解释 · state as the machine sees it (yaosu)',
     `opened_at` DateTime64(3, 'Asia/Shanghai') COMMENT '首次发现时间 · when first found (yaosu)',
     `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)',
-    `version` UInt64 COMMENT '版本,每次变化加一 · grows by one with each change (yaosu)'
+    `version` UInt64 COMMENT '版本,每次变化加一 · grows by one with each change (yaosu)',
+    `superseded_by` String COMMENT '并入的线索编号 · suspect that took this one in (yaosu)'
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY suspect_id
@@ -1365,7 +1366,9 @@ CREATE TABLE decisions
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '人工结论 · decided status (yaosu)',
     `by_name` String COMMENT '经办人 · who decided (yaosu)',
     `reason` String COMMENT '理由 · why (yaosu)',
-    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '决定时间 · when (yaosu)'
+    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '决定时间 · when (yaosu)',
+    `suspect_version` UInt64 COMMENT '作出决定时线索的版本 · version of the suspect it was made on (yaosu)',
+    `events_seen` Array(String) COMMENT '作出决定时已有的证据事件,空为不详 · events that were evidence then, empty when not known (yaosu)'
 )
 ENGINE = MergeTree
 ORDER BY (suspect_id, decided_at)
@@ -1395,7 +1398,11 @@ CREATE VIEW suspects
     `parameters` String COMMENT '规则参数 JSON · parameters of the detector, JSON (yaosu)',
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '状态,人工决定优先 · state; a human decision stands above the machine\'s (yaosu)',
     `opened_at` DateTime64(3, 'Asia/Shanghai') COMMENT '首次发现时间 · when first found (yaosu)',
-    `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)'
+    `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)',
+    `superseded_by` String COMMENT '并入的线索编号 · suspect that took this one in (yaosu)',
+    `reopened` Bool COMMENT '排除之后有了新证据,重新打开 · dismissed before, and open again for new evidence (yaosu)',
+    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近人工决定的时间,1970 为无 · time of the newest decision, 1970 for none (yaosu)',
+    `version` UInt64 COMMENT '版本,机器每次更新加一 · grows by one with each change by the machine (yaosu)'
 )
 COMMENT '线索最新状态 · newest state of each suspect'
 AS SELECT
@@ -1418,17 +1425,69 @@ AS SELECT
     s.persons,
     s.reason,
     s.parameters,
-    if(d.last_decision > toDateTime64(0, 3, 'Asia/Shanghai'), d.decided, s.status) AS status,
+    multiIf((d.decided IN ('', 'open')), toString(s.status), reopened, 'open', d.decided) AS status,
     s.opened_at,
-    greatest(s.updated_at, d.last_decision) AS updated_at
+    greatest(s.updated_at, d.last_decision) AS updated_at,
+    s.superseded_by,
+    (d.decided = 'dismissed') AND (s.status = 'open') AND notEmpty(d.seen) AND (length(arrayDistinct(arrayConcat(d.seen, s.events))) > length(arrayDistinct(d.seen))) AS reopened,
+    d.last_decision AS decided_at,
+    s.version
 FROM suspect_rows AS s
 FINAL
 LEFT JOIN
 (
     SELECT
         suspect_id,
-        argMax(status, decided_at) AS decided,
+        toString(argMax(status, decided_at)) AS decided,
+        argMax(events_seen, decided_at) AS seen,
         max(decided_at) AS last_decision
     FROM decisions
     GROUP BY suspect_id
 ) AS d ON d.suspect_id = s.suspect_id;
+
+CREATE TABLE published
+(
+    `suspect_id` String COMMENT '线索编号 · suspect (yaosu)',
+    `version` UInt64 COMMENT '线索版本 · version of the suspect (yaosu)',
+    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近人工决定的时间,1970 为无 · time of the newest decision, 1970 for none (yaosu)',
+    `stream` String COMMENT '消息流的建立时间:重建后序号从头起 · when the stream was made; a new one counts from 1 (yaosu)',
+    `sequence` UInt64 COMMENT '消息流 SUSPECTS 序号 · sequence in stream SUSPECTS (yaosu)'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (suspect_id, version, decided_at)
+SETTINGS index_granularity = 8192
+COMMENT '已发布到 SUSPECTS 的线索状态 · states of suspects that are on the stream';
+
+CREATE VIEW unpublished_suspects
+(
+    `suspect_id` String,
+    `detector` LowCardinality(String),
+    `detector_version` LowCardinality(String),
+    `severity` Enum8('low' = 1, 'medium' = 2, 'high' = 3),
+    `entity_kind` Enum8('code' = 1, 'person' = 2, 'org' = 3, 'device' = 4, 'lot' = 5, 'group' = 6),
+    `entity_id` String,
+    `period` String,
+    `regions` Array(String),
+    `score` Float64,
+    `first_time` DateTime64(3, 'Asia/Shanghai'),
+    `last_time` DateTime64(3, 'Asia/Shanghai'),
+    `amount` Float64,
+    `events` Array(String),
+    `codes` Array(String),
+    `orgs` Array(String),
+    `roles` Array(String),
+    `persons` Array(String),
+    `reason` String,
+    `parameters` String,
+    `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6),
+    `opened_at` DateTime64(3, 'Asia/Shanghai'),
+    `updated_at` DateTime64(3, 'Asia/Shanghai'),
+    `superseded_by` String,
+    `reopened` Bool,
+    `decided_at` DateTime64(3, 'Asia/Shanghai'),
+    `version` UInt64
+)
+COMMENT '尚未发布到 SUSPECTS 的线索 · suspects whose state is not on the stream yet'
+AS SELECT s.*
+FROM suspects AS s
+ANTI LEFT JOIN published AS p ON (p.suspect_id = s.suspect_id) AND (p.version = s.version) AND (p.decided_at = s.decided_at);
