@@ -11,6 +11,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/schema"
 )
@@ -33,6 +34,10 @@ type Config struct {
 
 	// Every is how often Run looks whether anything came in. Default 10 s.
 	Every time.Duration
+
+	// JetStream, where given, is where Run publishes each new state of a suspect,
+	// once, on the stream SUSPECTS. Default: nowhere; who runs later publishes it.
+	JetStream jetstream.JetStream
 
 	// Log gets a line a pass and what failed. Default: nowhere.
 	Log *slog.Logger
@@ -128,6 +133,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	var seen string
+	out := outbox{conn: cfg.Conn, js: cfg.JetStream}
 	for {
 		rest := cfg.Every
 		now, err := watermark(ctx, cfg.Conn)
@@ -142,6 +148,11 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			cfg.Log.Warn("pass failed, will try again", "error", err)
+		}
+		if cfg.JetStream != nil && !cfg.Try {
+			if err := out.turn(ctx); err != nil && ctx.Err() == nil {
+				cfg.Log.Warn("suspects not published, will try again", "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -1357,7 +1357,7 @@ CREATE TABLE suspect_rows
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY suspect_id
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '线索存储表,请查询 suspects · storage of suspects; query suspects';
 
 CREATE TABLE decisions
@@ -1372,7 +1372,7 @@ CREATE TABLE decisions
 )
 ENGINE = MergeTree
 ORDER BY (suspect_id, decided_at)
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '人工决定,只增不改 · human decisions, appended only';
 
 CREATE VIEW suspects
@@ -1455,7 +1455,7 @@ CREATE TABLE published
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (suspect_id, version, decided_at)
-SETTINGS index_granularity = 8192
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, index_granularity = 8192
 COMMENT '已发布到 SUSPECTS 的线索状态 · states of suspects that are on the stream';
 
 CREATE VIEW unpublished_suspects

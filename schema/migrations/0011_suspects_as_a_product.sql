@@ -19,7 +19,16 @@ CREATE TABLE IF NOT EXISTS published
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (suspect_id, version, decided_at)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '已发布到 SUSPECTS 的线索状态 · states of suspects that are on the stream';
+
+-- What a person decided survives a power cut, and a state that was published keeps
+-- its version.
+ALTER TABLE suspect_rows
+    MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
+
+ALTER TABLE decisions
+    MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1;
 
 -- A human decision stands above the machine's state. "open" takes earlier decisions
 -- back. A dismissed suspect is open again when it has evidence the decision did
