@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"fmt"
 	"slices"
 
 	"yaosu/schema"
@@ -49,6 +50,13 @@ func Severity(detector, base string, w Weight) string {
 		step = min(step+1, len(severities)-1)
 	}
 	return severities[step]
+}
+
+// SeverityRule tells officers, in Chinese, what Severity does.
+func SeverityRule() string {
+	return fmt.Sprintf("高、中、低,先按规则定级,再看分量:同一机构、同一参保人、不超过 %d 笔的重复多为操作差错,定为低(只限同机构重复结算、一码自费又医保这类规则,"+
+		"参保人不详的不算同一人);参保人 %d 名以上、机构 %d 家以上、县区 %d 个以上、追溯码 %d 个以上或金额 %d 元以上,有一项即上调一级。线索越大只会越严重,不会变轻。",
+		FewEvents, ManyPersons, ManyOrgs, ManyRegions, ManyCodes, MuchMoney)
 }
 
 // weight is that of a finding; s is its suspect with all lists.

@@ -52,6 +52,8 @@ func columns() []column {
 		text("status", func(s *schema.Suspect) string { return s.Status }),
 		at("opened_at", func(s *schema.Suspect) time.Time { return s.OpenedAt }),
 		at("updated_at", func(s *schema.Suspect) time.Time { return s.UpdatedAt }),
+		text("superseded_by", func(s *schema.Suspect) string { return s.SupersededBy }),
+		text("reopened", func(s *schema.Suspect) string { return strconv.FormatBool(s.Reopened) }),
 	}
 }
 

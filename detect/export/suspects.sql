@@ -21,7 +21,9 @@ SELECT
     parameters,
     toString(status),
     opened_at,
-    updated_at
+    updated_at,
+    superseded_by,
+    reopened
 FROM suspects
 WHERE ({detectors:String} = '' OR has(splitByChar(',', {detectors:String}), detector))
     AND ({severities:String} = '' OR has(splitByChar(',', {severities:String}), toString(severity)))

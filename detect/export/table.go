@@ -21,23 +21,9 @@ const (
 	widestID     = 20
 	widestEntity = 38
 	widestOrg    = 26
+	widestStatus = 8
 	shownOrgs    = 4
 )
-
-// chinese is how officers read the words of the wire.
-var chinese = map[string]string{
-	"high": "高", "medium": "中", "low": "低",
-	"code": "追溯码", "person": "参保人", "org": "机构", "device": "终端", "lot": "批次", "group": "团伙",
-	schema.StatusOpen: "待核", schema.StatusReviewing: "核查中", schema.StatusConfirmed: "属实",
-	schema.StatusDismissed: "排除", schema.StatusReferred: "移送", schema.StatusExplained: "已解释",
-}
-
-func inChinese(word string) string {
-	if c, known := chinese[word]; known {
-		return c
-	}
-	return word
-}
 
 // group is the suspects of one detector.
 type group struct {
@@ -84,7 +70,7 @@ func writeTable(w io.Writer, list []schema.Suspect, names, titles map[string]str
 		for _, s := range g.members {
 			row := table.Row{
 				fold(s.ID, widestID), inChinese(s.Severity),
-				fold(clean(inChinese(s.EntityKind)+" "+s.EntityID), widestEntity), orgs(s, names), span(s), yuan(s.Amount), inChinese(s.Status),
+				fold(clean(inChinese(s.EntityKind)+" "+s.EntityID), widestEntity), orgs(s, names), span(s), yuan(s.Amount), fold(Status(&s), widestStatus),
 			}
 			widen(row)
 			rows[i] = append(rows[i], row)
