@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/xuri/excelize/v2"
 
 	"yaosu/schema"
@@ -166,13 +168,20 @@ func (s *sheet) add(values ...any) error {
 		}
 	}
 	cells := make([]any, len(values))
+	lines := 1
 	for i, value := range values {
 		style := s.book.styles[s.headings[i].shape]
 		switch v := value.(type) {
 		case level:
 			style, value = s.book.levels[string(v)], inChinese(string(v))
 		case string:
-			value = cell(v)
+			v = cell(v)
+			if s.headings[i].shape == asLines {
+				lines = max(lines, wrappedLines(v, s.headings[i].width))
+			}
+			if value = v; v == "" {
+				value = nil
+			}
 		case time.Time:
 			value = nil
 			if v.Year() >= 1900 {
@@ -182,7 +191,22 @@ func (s *sheet) add(values ...any) error {
 		cells[i] = excelize.Cell{StyleID: style, Value: value}
 	}
 	s.row++
-	return s.out.SetRow("A"+strconv.Itoa(s.row), cells)
+	// Not every program fits the height of a row to its text.
+	return s.out.SetRow("A"+strconv.Itoa(s.row), cells, excelize.RowOpts{Height: min(float64(lines)*lineHeight+3, tallestRow)})
+}
+
+const (
+	lineHeight = 15.0  // points
+	tallestRow = 409.0 // a spreadsheet has no taller one
+)
+
+// wrappedLines is about how many lines a text takes in a column.
+func wrappedLines(s string, width float64) int {
+	lines := 0
+	for line := range strings.SplitSeq(s, "\n") {
+		lines += max(1, int(math.Ceil(float64(text.StringWidth(line))*1.08/width)))
+	}
+	return lines
 }
 
 type level string
