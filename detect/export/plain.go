@@ -6,6 +6,9 @@ import (
 	"unicode/utf8"
 )
 
+// Plain turns the Markdown of a rule's page into plain text.
+func Plain(page string) string { return unmarked(page) }
+
 // unmarked turns the Markdown of a rule's page into plain text: a line for each
 // paragraph and each point, without marks.
 func unmarked(page string) string {

@@ -31,6 +31,7 @@ var namesSQL string
 // Filter says which suspects Read returns. The zero value: all that are open to
 // somebody, so neither dismissed nor explained.
 type Filter struct {
+	ID         string    // of one suspect, whole; empty means any
 	Detectors  []string  // ids; none means every detector
 	Severities []string  // low, medium, high; none means all
 	Region     string    // prefix of any region concerned; empty means everywhere
@@ -101,6 +102,7 @@ func Read(ctx context.Context, conn driver.Conn, f Filter) ([]schema.Suspect, er
 		since = f.Since.UnixMilli()
 	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
+		"id":         f.ID,
 		"detectors":  strings.Join(f.Detectors, ","),
 		"severities": strings.Join(f.Severities, ","),
 		"region":     f.Region,

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"yaosu/detect/export"
 	"yaosu/internal/enginetest"
 	"yaosu/local"
@@ -19,7 +17,7 @@ import (
 )
 
 // store makes a database that holds list, and a vault that knows its person.
-func store(t *testing.T, transport string, list []schema.Suspect) driver.Conn {
+func store(t *testing.T, transport string, list []schema.Suspect) *schema.Conn {
 	t.Helper()
 	conn := enginetest.Schema(t, enginetest.Database(t, transport))
 	batch, err := conn.PrepareBatch(t.Context(), `INSERT INTO suspect_rows (suspect_id, detector, detector_version, severity, entity_kind, entity_id, period, regions, score,

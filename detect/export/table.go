@@ -21,7 +21,6 @@ const (
 	widestID     = 20
 	widestEntity = 38
 	widestOrg    = 26
-	widestStatus = 8
 	shownOrgs    = 4
 )
 
@@ -70,7 +69,7 @@ func writeTable(w io.Writer, list []schema.Suspect, names, titles map[string]str
 		for _, s := range g.members {
 			row := table.Row{
 				fold(s.ID, widestID), inChinese(s.Severity),
-				fold(clean(inChinese(s.EntityKind)+" "+s.EntityID), widestEntity), orgs(s, names), span(s), yuan(s.Amount), fold(Status(&s), widestStatus),
+				fold(clean(inChinese(s.EntityKind)+" "+s.EntityID), widestEntity), orgs(s, names), span(s), yuan(s.Amount), marks(&s),
 			}
 			widen(row)
 			rows[i] = append(rows[i], row)
@@ -153,6 +152,12 @@ func orgs(s schema.Suspect, names map[string]string) string {
 		lines = append(lines, fmt.Sprintf("等共 %d 家", len(seen)))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// marks is the status with what is to be noted of it on lines of its own.
+func marks(s *schema.Suspect) string {
+	status, mark, _ := strings.Cut(strings.TrimSuffix(Status(s), ")"), "(")
+	return strings.TrimSpace(status + "\n" + strings.NewReplacer(",", ",\n", " ", "\n").Replace(mark))
 }
 
 func span(s schema.Suspect) string {
