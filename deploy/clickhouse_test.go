@@ -198,6 +198,20 @@ func TestClickHouseLetsEachUserDoHisWorkAndNoMore(t *testing.T) {
 			}
 		})
 	}
+	t.Run("an officer decides, and cannot take back what was written", func(t *testing.T) {
+		conn := open(t, user("officer"))
+		if err := conn.Exec(t.Context(), "INSERT INTO decisions (suspect_id, status, by_name, reason) VALUES ('none', 'dismissed', '王', '试')"); err != nil {
+			t.Error(err)
+		}
+		if err := conn.Exec(t.Context(), "ALTER TABLE decisions DELETE WHERE 1"); !denied(err) {
+			t.Errorf("delete decisions: got %v, want code %d", err, accessDenied)
+		}
+	})
+	t.Run("the writer notes what went out", func(t *testing.T) {
+		if err := open(t, user("writer")).Exec(t.Context(), "INSERT INTO published (suspect_id, sequence) VALUES ('none', 1)"); err != nil {
+			t.Error(err)
+		}
+	})
 	for role, mustNot := range map[string][]string{
 		"analyst": append([]string{
 			"SELECT count() FROM person_vault",

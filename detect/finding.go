@@ -62,7 +62,6 @@ func (f *finding) suspect(rule *Rule, parameters string) schema.Suspect {
 		ID:              schema.SuspectID(rule.ID, rule.Entity, f.entityID, f.period),
 		Detector:        rule.ID,
 		DetectorVersion: rule.Version,
-		Severity:        cmp.Or(f.severity, rule.Severity),
 		EntityKind:      rule.Entity,
 		EntityID:        f.entityID,
 		Period:          f.period,
@@ -106,5 +105,6 @@ func (f *finding) suspect(rule *Rule, parameters string) schema.Suspect {
 	for _, p := range slices.Backward(f.evidence) {
 		add(&s.Regions, p.region)
 	}
+	s.Severity = Severity(rule.ID, cmp.Or(f.severity, rule.Severity), f.weight(&s))
 	return s
 }

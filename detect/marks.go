@@ -49,8 +49,8 @@ func (m marks) block(name string) uint64 {
 	return n
 }
 
-// note writes marks. Of two passes the later one's stay.
-func note(ctx context.Context, conn *schema.Conn, pass uint64, fresh marks) error {
+// writeMarks writes marks. Of two passes the later one's stay.
+func writeMarks(ctx context.Context, conn *schema.Conn, pass uint64, fresh marks) error {
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO pass_marks (name, mark, pass)")
 	if err != nil {
 		return fmt.Errorf("note how far passes are: %w", err)

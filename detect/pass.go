@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/schema"
 )
@@ -39,6 +40,9 @@ type Config struct {
 	// ChunkCodes is how many codes are looked at together. Memory and the size of
 	// the work rooms follow it. Default 1,000,000.
 	ChunkCodes int
+	// JetStream, where given, is where Run publishes each new state of a suspect,
+	// once, on the stream SUSPECTS. Default: nowhere; who runs later publishes it.
+	JetStream jetstream.JetStream
 
 	// Log gets a line a pass and what failed. Default: nowhere.
 	Log *slog.Logger
@@ -181,10 +185,16 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.fill(); err != nil {
 		return err
 	}
+	out := outbox{conn: cfg.Conn, js: cfg.JetStream}
 	for {
 		took, err := cfg.turn(ctx)
 		if err != nil && ctx.Err() == nil {
 			cfg.Log.Warn("pass failed, will try again", "error", err)
+		}
+		if cfg.JetStream != nil && !cfg.Try {
+			if err := out.turn(ctx); err != nil && ctx.Err() == nil {
+				cfg.Log.Warn("suspects not published, will try again", "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -94,14 +94,21 @@ func readExemptions(ctx context.Context, conn driver.Conn) (exemptions, error) {
 // apply closes s when an exemption covers the day it last happened, and says
 // whose it is: an exempt finding is shown as such, never dropped.
 func (list exemptions) apply(s *schema.Suspect) {
+	if e, covered := list.cover(s); covered {
+		s.Status = schema.StatusExplained
+		s.Reason += fmt.Sprintf("（已豁免：%s，批准人 %s）", e.reason, e.author)
+	}
+}
+
+// cover returns the first exemption for s.
+func (list exemptions) cover(s *schema.Suspect) (exemption, bool) {
 	day := s.LastTime.In(schema.Shanghai).Format(time.DateOnly)
 	for _, e := range list {
 		if (e.detector == "" || e.detector == s.Detector) &&
 			e.entityKind == s.EntityKind && e.entityID == s.EntityID &&
 			e.from <= day && (e.to == "" || day <= e.to) {
-			s.Status = schema.StatusExplained
-			s.Reason += fmt.Sprintf("（已豁免：%s，批准人 %s）", e.reason, e.author)
-			return
+			return e, true
 		}
 	}
+	return exemption{}, false
 }

@@ -96,7 +96,7 @@ func (w *worker) passes(ctx context.Context) error {
 		}
 		maps.Copy(begun, marks{markScans: "", markVoids: "", markPacks: ""})
 	}
-	if err := note(ctx, w.main, w.rooms.pass, begun); err != nil {
+	if err := writeMarks(ctx, w.main, w.rooms.pass, begun); err != nil {
 		return err
 	}
 	maps.Copy(w.marks, begun)
@@ -139,7 +139,7 @@ func (w *worker) passes(ctx context.Context) error {
 		}
 		done["rule "+rule.ID] = w.ruleMark(&rule, w.loads, scans).String()
 	}
-	return note(ctx, w.main, w.rooms.pass, done)
+	return writeMarks(ctx, w.main, w.rooms.pass, done)
 }
 
 // touch gathers the codes that came in, and those that voids and pack relations

@@ -57,6 +57,7 @@ func placements() map[string]place {
 		"scan_rows":    {spread, "intHash64(code)"},
 		"suspect_rows": {spread, "cityHash64(suspect_id)"},
 		"decisions":    {spread, "cityHash64(suspect_id)"},
+		"published":    {spread, "cityHash64(suspect_id)"},
 		"reject_rows":  {spread, "cityHash64(seq, position)"},
 
 		"arrivals":        {placement: perShard},
@@ -78,7 +79,11 @@ func placements() map[string]place {
 		"late_reversals":  {placement: perShard},
 		"restocks":        {placement: perShard},
 		"suspects":        {placement: perShard},
-		"rejects":         {placement: perShard},
+
+		// A suspect's decisions and what was published of it are where it is.
+		"unpublished_suspects": {placement: perShard},
+
+		"rejects": {placement: perShard},
 
 		// An event's codes are on several shards.
 		"id_conflicts": {placement: across},

@@ -1357,7 +1357,7 @@ CREATE TABLE suspect_rows
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY suspect_id
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '线索存储表,请查询 suspects · storage of suspects; query suspects';
 
 CREATE TABLE decisions
@@ -1366,11 +1366,13 @@ CREATE TABLE decisions
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '人工结论 · decided status (yaosu)',
     `by_name` String COMMENT '经办人 · who decided (yaosu)',
     `reason` String COMMENT '理由 · why (yaosu)',
-    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '决定时间 · when (yaosu)'
+    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '决定时间 · when (yaosu)',
+    `suspect_version` UInt64 COMMENT '作出决定时线索的版本 · version of the suspect it was made on (yaosu)',
+    `events_seen` Array(String) COMMENT '作出决定时已有的证据事件,空为不详 · events that were evidence then, empty when not known (yaosu)'
 )
 ENGINE = MergeTree
 ORDER BY (suspect_id, decided_at)
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1
 COMMENT '人工决定,只增不改 · human decisions, appended only';
 
 CREATE VIEW suspects
@@ -1397,7 +1399,10 @@ CREATE VIEW suspects
     `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6) COMMENT '状态,人工决定优先 · state; a human decision stands above the machine\'s (yaosu)',
     `opened_at` DateTime64(3, 'Asia/Shanghai') COMMENT '首次发现时间 · when first found (yaosu)',
     `updated_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近变化时间 · when last changed (yaosu)',
-    `superseded_by` String COMMENT '并入的线索编号,空为未并入 · suspect this group went into, empty for none (yaosu)'
+    `superseded_by` String COMMENT '并入的线索编号 · suspect that took this one in (yaosu)',
+    `reopened` Bool COMMENT '排除之后有了新证据,重新打开 · dismissed before, and open again for new evidence (yaosu)',
+    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近人工决定的时间,1970 为无 · time of the newest decision, 1970 for none (yaosu)',
+    `version` UInt64 COMMENT '版本,机器每次更新加一 · grows by one with each change by the machine (yaosu)'
 )
 COMMENT '线索最新状态 · newest state of each suspect'
 AS SELECT
@@ -1420,17 +1425,21 @@ AS SELECT
     s.persons,
     s.reason,
     s.parameters,
-    if(d.last_decision > toDateTime64(0, 3, 'Asia/Shanghai'), d.decided, s.status) AS status,
+    multiIf((d.decided IN ('', 'open')), toString(s.status), reopened, 'open', d.decided) AS status,
     s.opened_at,
     greatest(s.updated_at, d.last_decision) AS updated_at,
-    s.superseded_by
+    s.superseded_by,
+    (d.decided = 'dismissed') AND (s.status = 'open') AND notEmpty(d.seen) AND (length(arrayDistinct(arrayConcat(d.seen, s.events))) > length(arrayDistinct(d.seen))) AS reopened,
+    d.last_decision AS decided_at,
+    s.version
 FROM suspect_rows AS s
 FINAL
 LEFT JOIN
 (
     SELECT
         suspect_id,
-        argMax(status, decided_at) AS decided,
+        toString(argMax(status, decided_at)) AS decided,
+        argMax(events_seen, decided_at) AS seen,
         max(decided_at) AS last_decision
     FROM decisions
     GROUP BY suspect_id
@@ -1798,6 +1807,53 @@ SELECT
     region
 FROM caught
 WHERE (sale.2) != '';
+
+CREATE TABLE published
+(
+    `suspect_id` String COMMENT '线索编号 · suspect (yaosu)',
+    `version` UInt64 COMMENT '线索版本 · version of the suspect (yaosu)',
+    `decided_at` DateTime64(3, 'Asia/Shanghai') COMMENT '最近人工决定的时间,1970 为无 · time of the newest decision, 1970 for none (yaosu)',
+    `stream` String COMMENT '消息流的建立时间:重建后序号从头起 · when the stream was made; a new one counts from 1 (yaosu)',
+    `sequence` UInt64 COMMENT '消息流 SUSPECTS 序号 · sequence in stream SUSPECTS (yaosu)'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (suspect_id, version, decided_at)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, index_granularity = 8192
+COMMENT '已发布到 SUSPECTS 的线索状态 · states of suspects that are on the stream';
+
+CREATE VIEW unpublished_suspects
+(
+    `suspect_id` String,
+    `detector` LowCardinality(String),
+    `detector_version` LowCardinality(String),
+    `severity` Enum8('low' = 1, 'medium' = 2, 'high' = 3),
+    `entity_kind` Enum8('code' = 1, 'person' = 2, 'org' = 3, 'device' = 4, 'lot' = 5, 'group' = 6),
+    `entity_id` String,
+    `period` String,
+    `regions` Array(String),
+    `score` Float64,
+    `first_time` DateTime64(3, 'Asia/Shanghai'),
+    `last_time` DateTime64(3, 'Asia/Shanghai'),
+    `amount` Float64,
+    `events` Array(String),
+    `codes` Array(String),
+    `orgs` Array(String),
+    `roles` Array(String),
+    `persons` Array(String),
+    `reason` String,
+    `parameters` String,
+    `status` Enum8('open' = 1, 'reviewing' = 2, 'confirmed' = 3, 'dismissed' = 4, 'referred' = 5, 'explained' = 6),
+    `opened_at` DateTime64(3, 'Asia/Shanghai'),
+    `updated_at` DateTime64(3, 'Asia/Shanghai'),
+    `superseded_by` String,
+    `reopened` Bool,
+    `decided_at` DateTime64(3, 'Asia/Shanghai'),
+    `version` UInt64
+)
+COMMENT '尚未发布到 SUSPECTS 的线索 · suspects whose state is not on the stream yet'
+AS SELECT s.*
+FROM suspects AS s
+ANTI LEFT JOIN published AS p ON (p.suspect_id = s.suspect_id) AND (p.version = s.version) AND (p.decided_at = s.decided_at);
 
 CREATE TABLE sale_rows
 (

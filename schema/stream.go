@@ -29,6 +29,9 @@ func ScanSubject(region, org string) string { return "scan.v1." + region + "." +
 // RejectSubject is where refused events of an institution go.
 func RejectSubject(region, org string) string { return "reject.v1." + region + "." + org }
 
+// SuspectSubject is where a suspect of a detector goes.
+func SuspectSubject(region, detector string) string { return "suspect.v1." + region + "." + detector }
+
 // EnsureStreams creates the streams that are missing, with replicas copies. A
 // stream that is there keeps its limits, but is refused when it could lose
 // scans: not on file, written out later, or dropping old messages when full.

@@ -31,7 +31,8 @@ type Suspect struct {
 	Status          string    `json:"status"`
 	OpenedAt        time.Time `json:"opened_at"`
 	UpdatedAt       time.Time `json:"updated_at"`
-	SupersededBy    string    `json:"superseded_by"` // suspect_id of the group this one went into, else empty
+	SupersededBy    string    `json:"superseded_by"` // the group this one went into, else empty
+	Reopened        bool      `json:"reopened"`      // dismissed once, and open again for new evidence
 }
 
 // States of a suspect. Only StatusOpen and StatusExplained are a machine's; the

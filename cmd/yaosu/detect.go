@@ -18,11 +18,16 @@ func detectCommand() *cli.Command {
 		Usage: "finds suspects in what is in the table",
 		Description: "Runs until it is stopped, and makes a pass whenever scans or reference data came in. With\n" +
 			"--once it makes one full pass over everything and ends; the same scans give the same\n" +
-			"suspects, however often it runs. `yaosu suspects` prints them.\n\n" +
+			"suspects, however often it runs. `yaosu suspects` prints them; detect explain ID tells one.\n\n" +
+			"The service publishes each new state of a suspect once on the stream SUSPECTS of --nats, on\n" +
+			"suspect.v1.<region>.<detector>, also what `yaosu review` decided. Without a NATS it only writes\n" +
+			"to the table, and who is started with one later publishes what is missing.\n\n" +
 			"Examples:\n" +
 			"  yaosu detect --once\n" +
 			"  yaosu detect --list\n" +
-			"  yaosu detect --once --rule resold_code --param resold_code.clone_days=5",
+			"  yaosu detect --once --rule resold_code --param resold_code.clone_days=5\n" +
+			"  yaosu detect explain 7rigb4nirasbhmn8",
+		Commands: []*cli.Command{explainCommand()},
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "once", Usage: "make one full pass and end"},
 			&cli.BoolFlag{Name: "list", Usage: "print the rules with their parameters and end"},
@@ -68,6 +73,14 @@ func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
 	}
 	defer cfg.Conn.Close()
 	if !cmd.Bool("once") {
+		if _, err := natsAddress(cmd); err != nil {
+			cfg.Log.Warn("suspects are not published, no NATS is known", "error", err)
+			return detect.Run(ctx, cfg)
+		}
+		if cfg.JetStream, err = openJetStream(ctx, cmd); err != nil {
+			return err
+		}
+		defer cfg.JetStream.Conn().Close()
 		return detect.Run(ctx, cfg)
 	}
 	report, failed := detect.Once(ctx, cfg)

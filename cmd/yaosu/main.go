@@ -35,6 +35,7 @@ func verbs() []*cli.Command {
 		detectCommand(),
 		publishCommand(),
 		suspectsCommand(),
+		reviewCommand(),
 		traceCommand(),
 		rejectsCommand(),
 		referenceCommand(),
@@ -106,15 +107,23 @@ func prepare(cmd *cli.Command, inside *bool) {
 		addTwin(flag)
 	}
 	if len(cmd.Commands) > 0 {
-		cmd.Action = wrongVerb
+		if cmd.Action == nil {
+			cmd.Action = wrongVerb
+		} else {
+			cmd.Action = begins(cmd.Action, inside)
+		}
 		for _, sub := range cmd.Commands {
 			prepare(sub, inside)
 		}
 		return
 	}
 	cmd.HideHelpCommand = true // `help` may be an argument
-	action := cmd.Action
-	cmd.Action = func(ctx context.Context, cmd *cli.Command) error {
+	cmd.Action = begins(cmd.Action, inside)
+}
+
+// begins is an action that says that it began.
+func begins(action cli.ActionFunc, inside *bool) cli.ActionFunc {
+	return func(ctx context.Context, cmd *cli.Command) error {
 		*inside = true
 		return action(ctx, cmd)
 	}

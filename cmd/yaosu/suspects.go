@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"yaosu/detect"
 	"yaosu/detect/export"
+	"yaosu/schema"
 )
 
 func suspectsCommand() *cli.Command {
@@ -23,17 +26,20 @@ func suspectsCommand() *cli.Command {
 			"unless --all is given. Persons are pseudonyms; --resolve shows them by number to those who may\n" +
 			"read the table person_vault.\n\n" +
 			"In csv, lists are parted by semicolons (one inside a value has a backslash before it), and a\n" +
-			"text that a spreadsheet would run as a formula has one tab before it; import code columns as text.\n\n" +
+			"text that a spreadsheet would run as a formula has one tab before it; import code columns as text.\n" +
+			"xlsx is a workbook for officers, in Chinese: 线索 with what to check first, 证据 with each event,\n" +
+			"机构汇总 by institution, 说明 with what every rule means. parquet has the columns of ndjson.\n\n" +
 			"Examples:\n" +
 			"  yaosu suspects\n" +
 			"  yaosu suspects --detector resold_code,cloned_code --region 5309 --since 7d\n" +
+			"  yaosu suspects --severity high --region 42 --format xlsx --out 线索.xlsx\n" +
 			"  yaosu suspects --format csv --resolve --out suspects.csv",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "detector", Usage: "only what the detectors `D` found (ids with commas)"},
 			&cli.StringSliceFlag{Name: "severity", Usage: "only suspects of severity `S`: low, medium, high"},
 			&cli.StringFlag{Name: "region", Usage: "only suspects that concern the region `R`, given by its first digits"},
 			&cli.StringFlag{Name: "since", Usage: "only what changed since `T`: a time (RFC 3339), a date, or how long ago (24h, 7d)"},
-			&cli.StringFlag{Name: "format", Usage: "table, ndjson or csv (xlsx and parquet will follow)", Value: export.FormatTable, Validator: export.Check},
+			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the list: table, ndjson, csv, xlsx or parquet", Value: export.FormatTable, Validator: export.Check},
 			&cli.BoolFlag{Name: "resolve", Usage: "show persons by number"},
 			&cli.BoolFlag{Name: "all", Usage: "dismissed and explained ones too"},
 			&cli.StringFlag{Name: "out", Usage: "write to `FILE`, as a whole or not at all"},
@@ -45,6 +51,10 @@ func suspectsCommand() *cli.Command {
 func listSuspects(ctx context.Context, cmd *cli.Command) error {
 	if err := noArguments(cmd); err != nil {
 		return err
+	}
+	format := cmd.String("format")
+	if out := cmd.String("out"); export.Binary(format) && (out == "" || out == "-") && isTerminal(cmd.Root().Writer) {
+		return usageErrorf("%s is nothing for a terminal: give --out FILE", format)
 	}
 	filter := export.Filter{
 		Detectors:  cmd.StringSlice("detector"),
@@ -65,12 +75,16 @@ func listSuspects(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	titles := map[string]string{}
+	around := export.Around{Titles: map[string]string{}, Rules: map[string]export.RuleText{}, SeverityRule: detect.SeverityRule()}
 	for _, rule := range rules {
-		titles[rule.ID] = rule.TitleZH
+		around.Titles[rule.ID] = rule.TitleZH
+		around.Rules[rule.ID] = export.RuleText{
+			Looks: rule.Section("What it looks like"), Honest: rule.Section("Innocent explanations"),
+			Check: rule.Section("What to check"), Misses: rule.Section("What it misses"),
+		}
 	}
 	for _, id := range filter.Detectors {
-		if _, known := titles[id]; !known {
+		if _, known := around.Titles[id]; !known {
 			// Not an error: a newer program may have found suspects by it.
 			fmt.Fprintf(cmd.Root().ErrWriter, "this program has no detector %s\n", id)
 		}
@@ -84,22 +98,26 @@ func listSuspects(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	names, err := export.Names(ctx, conn, list)
-	if err != nil {
+	if err := around.ReadNames(ctx, conn, list); err != nil {
 		return err
 	}
-	if cmd.Bool("resolve") {
+	resolve := cmd.Bool("resolve")
+	around.About = export.About{Made: time.Now(), By: whoAsks(), Filter: filter.Words(around.Titles), Resolved: resolve}
+	around.Evidence = func(each func(*schema.Suspect, []export.Line) error) error {
+		return export.Evidence(ctx, conn, list, resolve, each)
+	}
+	if resolve {
 		if err := export.Resolve(ctx, conn, list); err != nil {
 			return err
 		}
 	}
-	write := func(w io.Writer) error { return export.Write(w, cmd.String("format"), list, names, titles) }
+	write := func(w io.Writer) error { return export.Write(w, format, list, around) }
 	path := cmd.String("out")
 	if path == "" || path == "-" {
 		return write(cmd.Root().Writer)
 	}
 	mode := os.FileMode(0o644)
-	if cmd.Bool("resolve") {
+	if resolve {
 		mode = 0o600 // it holds person numbers
 	}
 	if err := writeWhole(path, mode, write); err != nil {
@@ -107,6 +125,14 @@ func listSuspects(ctx context.Context, cmd *cli.Command) error {
 	}
 	fmt.Fprintf(cmd.Root().ErrWriter, "wrote %d suspects to %s\n", len(list), path)
 	return nil
+}
+
+// whoAsks is the name of the user who runs this, as the machine has it.
+func whoAsks() string {
+	if u, err := user.Current(); err == nil {
+		return cmp.Or(u.Name, u.Username)
+	}
+	return ""
 }
 
 // writeWhole writes a file as a whole or not at all: a reader, or the next run,

@@ -2,11 +2,13 @@ package main
 
 import (
 	"io"
+	"os"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"golang.org/x/term"
 
 	"yaosu/schema"
 )
@@ -34,6 +36,12 @@ func printable(s string, most int) string {
 		return string(runes[:most-1]) + "…"
 	}
 	return s
+}
+
+// isTerminal tells whether what is written there goes to somebody's eyes.
+func isTerminal(out io.Writer) bool {
+	f, isFile := out.(*os.File)
+	return isFile && term.IsTerminal(int(f.Fd()))
 }
 
 // clock is a time as an officer reads it.

@@ -13,6 +13,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v3"
 
+	"yaosu/detect/export"
 	"yaosu/schema"
 )
 
@@ -371,7 +372,7 @@ func (l life) writeTable(out io.Writer, suspects []foundIn) error {
 	t := newTable(out, "时间", "业务", "机构", "区划", "事件号", "结算", "参保人(假名)", "数量", "备注")
 	for _, s := range l.steps {
 		t.AppendRow(table.Row{
-			clock(s.Time), kindWords[schema.Kind(s.Kind)], strings.TrimSpace(s.OrgName + " " + s.Org), s.Region, printable(s.EventID, 64),
+			clock(s.Time), export.Kind(s.Kind), strings.TrimSpace(s.OrgName + " " + s.Org), s.Region, printable(s.EventID, 64),
 			printable(s.Settlement, 30), printable(s.Person, 64), s.amount(), s.remarks(),
 		})
 	}
@@ -384,7 +385,7 @@ func (l life) writeTable(out io.Writer, suspects []foundIn) error {
 	t = newTable(out, "线索编号", "规则", "严重程度", "状态", "说明")
 	t.SetColumnConfigs([]table.ColumnConfig{{Name: "说明", WidthMax: 80}})
 	for _, f := range suspects {
-		t.AppendRow(table.Row{f.ID, f.Detector, severityWords[f.Severity], statusWords[f.Status], printable(f.Reason, 1000)})
+		t.AppendRow(table.Row{f.ID, f.Detector, export.Severity(f.Severity), export.StatusWord(f.Status), printable(f.Reason, 1000)})
 	}
 	t.Render()
 	return nil

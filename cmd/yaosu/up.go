@@ -311,9 +311,10 @@ func (s *system) run(ctx context.Context) error {
 // runDetect runs the detectors until ctx ends.
 func (s *system) runDetect(ctx context.Context) error {
 	return detect.Run(ctx, detect.Config{
-		Conn:  s.conn,
-		Every: s.cmd.Duration("detect-every"),
-		Log:   s.log.With("part", "detect"),
+		Conn:      s.conn,
+		JetStream: s.js,
+		Every:     s.cmd.Duration("detect-every"),
+		Log:       s.log.With("part", "detect"),
 	})
 }
 

@@ -2,19 +2,9 @@ package main
 
 import "yaosu/schema"
 
-// What officers read in the place of the machine's words. Nothing changes these.
+// What officers read in the place of the machine's words, beside those of package
+// export. Nothing changes these.
 var (
-	kindWords = map[schema.Kind]string{
-		schema.Sale:           "销售",
-		schema.SaleReturn:     "销售退货",
-		schema.Purchase:       "采购",
-		schema.PurchaseReturn: "采购退货",
-		schema.StockIn:        "入库",
-		schema.StockOut:       "出库",
-		schema.StockTake:      "盘存",
-		schema.Void:           "作废",
-	}
-
 	schemeWords = map[schema.Scheme]string{
 		schema.SchemePlaceholder: "占位,非追溯码",
 		schema.SchemeCN20:        "20位药品追溯码",
@@ -23,17 +13,6 @@ var (
 		schema.SchemeProduct:     "品种码,不含单件序列号",
 		schema.SchemeOwn:         "企业自编码",
 		schema.SchemeInvalid:     "无法识别",
-	}
-
-	severityWords = map[string]string{"low": "低", "medium": "中", "high": "高"}
-
-	statusWords = map[string]string{
-		schema.StatusOpen:      "待核",
-		schema.StatusReviewing: "核查中",
-		schema.StatusConfirmed: "属实",
-		schema.StatusDismissed: "排除",
-		schema.StatusReferred:  "移送",
-		schema.StatusExplained: "已解释",
 	}
 
 	flagWords = map[string]string{

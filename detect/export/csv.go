@@ -53,6 +53,7 @@ func columns() []column {
 		at("opened_at", func(s *schema.Suspect) time.Time { return s.OpenedAt }),
 		at("updated_at", func(s *schema.Suspect) time.Time { return s.UpdatedAt }),
 		text("superseded_by", func(s *schema.Suspect) string { return s.SupersededBy }),
+		text("reopened", func(s *schema.Suspect) string { return strconv.FormatBool(s.Reopened) }),
 	}
 }
 

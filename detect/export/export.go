@@ -1,10 +1,11 @@
-// Package export hands suspects out: it reads the list from the table, shows
-// persons by number to those allowed, and writes files and terminal tables.
+// Package export hands suspects out: it reads the list and its evidence from the
+// table, shows persons by number to those allowed, and writes files and terminal
+// tables.
 //
-// It promises that every format carries the same columns and the same values,
-// that a value read back from a CSV file is the value that was written, and that
-// nothing in a list can run as a formula in a spreadsheet. It finds nothing and
-// changes no state.
+// It promises that every format carries the same suspects, that a value read back
+// from a CSV or Parquet file is the value that was written, and that nothing in a
+// list can run as a formula in a spreadsheet. It finds nothing and changes no
+// state.
 package export
 
 import (
@@ -14,36 +15,95 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"yaosu/schema"
 )
 
 // The formats of Write.
 const (
-	FormatTable  = "table"
-	FormatNDJSON = "ndjson"
-	FormatCSV    = "csv"
+	FormatTable   = "table"
+	FormatNDJSON  = "ndjson"
+	FormatCSV     = "csv"
+	FormatXLSX    = "xlsx"
+	FormatParquet = "parquet"
 )
 
 // Formats lists what Write can write.
-func Formats() []string { return []string{FormatTable, FormatNDJSON, FormatCSV} }
+func Formats() []string {
+	return []string{FormatTable, FormatNDJSON, FormatCSV, FormatXLSX, FormatParquet}
+}
+
+// Binary tells whether a format is nothing for a terminal.
+func Binary(format string) bool { return format == FormatXLSX || format == FormatParquet }
 
 // Check returns an error when Write does not know format. Call it before the
 // work of reading a list.
 func Check(format string) error {
-	switch {
-	case slices.Contains(Formats(), format):
+	if slices.Contains(Formats(), format) {
 		return nil
-	case format == "xlsx" || format == "parquet":
-		return fmt.Errorf("format %s is not there yet: use one of %s", format, strings.Join(Formats(), ", "))
 	}
 	return fmt.Errorf("format %q: want one of %s", format, strings.Join(Formats(), ", "))
 }
 
-// Write writes the list in its order. names gives institutions' names by org,
-// titles the Chinese titles of detectors by id; what is in neither is shown by
-// its id. Only the table shows them.
-func Write(w io.Writer, format string, list []schema.Suspect, names, titles map[string]string) error {
+// Around is what formats for people show beside the suspects. With the zero value
+// they show ids.
+type Around struct {
+	Titles     map[string]string // of detectors, Chinese, by id
+	Names      map[string]string // of institutions, by org
+	Types      map[string]string // of institutions, as reference data has them
+	OrgRegions map[string]string // of institutions
+	Regions    map[string]string // names, by region
+
+	// Only the workbook has what follows.
+	Rules        map[string]RuleText // by detector
+	SeverityRule string              // what makes a suspect severe, Chinese
+	About        About
+
+	// Evidence calls each with every suspect of the list, in its order, and its
+	// lines. None when nil.
+	Evidence func(each func(s *schema.Suspect, lines []Line) error) error
+
+	// RowsPerSheet is where a sheet goes on in another, its heading counted. Default
+	// 1,048,576, more no spreadsheet can hold.
+	RowsPerSheet int
+}
+
+// RuleText is what the page of a rule says, Markdown.
+type RuleText struct{ Looks, Honest, Check, Misses string }
+
+// About says where a list comes from.
+type About struct {
+	Made     time.Time
+	By       string
+	Filter   string // Chinese
+	Resolved bool   // persons are shown by number
+}
+
+func (a *Around) title(detector string) string {
+	if t := a.Titles[detector]; t != "" {
+		return t
+	}
+	return detector
+}
+
+// org is an institution by name and id.
+func (a *Around) org(org string) string {
+	if name := a.Names[org]; name != "" {
+		return name + "(" + org + ")"
+	}
+	return org
+}
+
+func (a *Around) region(region string) string {
+	if name := a.Regions[region]; name != "" {
+		return name + "(" + region + ")"
+	}
+	return region
+}
+
+// Write writes the list in its order.
+func Write(w io.Writer, format string, list []schema.Suspect, around Around) error {
 	if err := Check(format); err != nil {
 		return err
 	}
@@ -54,8 +114,12 @@ func Write(w io.Writer, format string, list []schema.Suspect, names, titles map[
 		err = writeNDJSON(out, list)
 	case FormatCSV:
 		err = writeCSV(out, list)
+	case FormatXLSX:
+		err = writeXLSX(out, list, around)
+	case FormatParquet:
+		err = writeParquet(out, list)
 	default:
-		err = writeTable(out, list, names, titles)
+		err = writeTable(out, list, around.Names, around.Titles)
 	}
 	if err == nil {
 		err = out.Flush()

@@ -76,7 +76,7 @@ var (
 func write(t *testing.T, format string, list []schema.Suspect) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := export.Write(&out, format, list, names, titles); err != nil {
+	if err := export.Write(&out, format, list, export.Around{Names: names, Titles: titles}); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -217,6 +217,8 @@ func parse(t *testing.T, header, record []string) schema.Suspect {
 		switch field.Interface().(type) {
 		case string:
 			field.SetString(cell)
+		case bool:
+			field.SetBool(cell == "true")
 		case float64:
 			n, err := strconv.ParseFloat(cell, 64)
 			if err != nil {
@@ -258,12 +260,10 @@ func split(cell string) []string {
 
 func TestFormatsThatAreNotThere(t *testing.T) {
 	for format, want := range map[string]string{
-		"xlsx":    "not there yet: use one of table, ndjson, csv",
-		"parquet": "not there yet",
-		"pdf":     `format "pdf": want one of table, ndjson, csv`,
-		"":        "want one of",
+		"pdf": `format "pdf": want one of table, ndjson, csv, xlsx, parquet`,
+		"":    "want one of",
 	} {
-		err := export.Write(&bytes.Buffer{}, format, nil, nil, nil)
+		err := export.Write(&bytes.Buffer{}, format, nil, export.Around{})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q in it", format, err, want)
 		}

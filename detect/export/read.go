@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -30,11 +31,43 @@ var namesSQL string
 // Filter says which suspects Read returns. The zero value: all that are open to
 // somebody, so neither dismissed nor explained.
 type Filter struct {
+	ID         string    // of one suspect, whole; empty means any
 	Detectors  []string  // ids; none means every detector
 	Severities []string  // low, medium, high; none means all
 	Region     string    // prefix of any region concerned; empty means everywhere
 	Since      time.Time // last changed then or later; zero means ever
 	All        bool      // dismissed and explained ones too
+}
+
+// Words tells what f asks for, Chinese. titles are those of detectors.
+func (f Filter) Words(titles map[string]string) string {
+	var words []string
+	var some []string
+	for _, d := range f.Detectors {
+		some = append(some, cmp.Or(titles[d], d))
+	}
+	if len(some) > 0 {
+		words = append(words, "规则:"+strings.Join(some, "、"))
+	}
+	some = nil
+	for _, s := range f.Severities {
+		some = append(some, inChinese(s))
+	}
+	if len(some) > 0 {
+		words = append(words, "严重程度:"+strings.Join(some, "、"))
+	}
+	if f.Region != "" {
+		words = append(words, "涉及区划:"+f.Region+"开头")
+	}
+	if !f.Since.IsZero() {
+		words = append(words, f.Since.In(schema.Shanghai).Format("2006-01-02 15:04")+" 以后有变化")
+	}
+	if f.All {
+		words = append(words, "含已排除、已解释的")
+	} else {
+		words = append(words, "不含已排除、已解释的")
+	}
+	return strings.Join(words, ";")
 }
 
 // Severities are the values of Filter.Severities.
@@ -69,6 +102,7 @@ func Read(ctx context.Context, conn driver.Conn, f Filter) ([]schema.Suspect, er
 		since = f.Since.UnixMilli()
 	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
+		"id":         f.ID,
 		"detectors":  strings.Join(f.Detectors, ","),
 		"severities": strings.Join(f.Severities, ","),
 		"region":     f.Region,
@@ -86,7 +120,7 @@ func Read(ctx context.Context, conn driver.Conn, f Filter) ([]schema.Suspect, er
 		err := rows.Scan(
 			&s.ID, &s.Detector, &s.DetectorVersion, &s.Severity, &s.EntityKind, &s.EntityID, &s.Period, &s.Regions,
 			&s.Score, &s.FirstTime, &s.LastTime, &s.Amount, &s.Events, &s.Codes, &s.Orgs, &s.Roles, &s.Persons,
-			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt, &s.SupersededBy,
+			&s.Reason, &s.Parameters, &s.Status, &s.OpenedAt, &s.UpdatedAt, &s.SupersededBy, &s.Reopened,
 		)
 		if err != nil {
 			return nil, fmt.Errorf("read suspects: %w", err)
@@ -99,20 +133,44 @@ func Read(ctx context.Context, conn driver.Conn, f Filter) ([]schema.Suspect, er
 	return list, nil
 }
 
-// Names returns the names of the institutions in list, as far as reference data
-// has them.
-func Names(ctx context.Context, conn driver.Conn, list []schema.Suspect) (map[string]string, error) {
+// ReadNames fills in what reference data knows of the institutions in list, and the
+// names of all regions.
+func (a *Around) ReadNames(ctx context.Context, conn driver.Conn, list []schema.Suspect) error {
 	orgs := map[string]struct{}{}
 	for i := range list {
 		for _, org := range list[i].Orgs {
 			orgs[org] = struct{}{}
 		}
 	}
-	names, err := lookUp(ctx, conn, namesSQL, "orgs", orgs)
+	a.Names, a.Types, a.OrgRegions, a.Regions = map[string]string{}, map[string]string{}, map[string]string{}, map[string]string{}
+	err := askFor(ctx, conn, namesSQL, "orgs", orgs, func(rows driver.Rows) error {
+		var org, name, kind, region string
+		if err := rows.Scan(&org, &name, &kind, &region); err != nil {
+			return err
+		}
+		for into, value := range map[*map[string]string]string{&a.Names: name, &a.Types: kind, &a.OrgRegions: region} {
+			if value != "" {
+				(*into)[org] = value
+			}
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the names of institutions: %w", err)
+		return fmt.Errorf("read the names of institutions: %w", err)
 	}
-	return names, nil
+	rows, err := conn.Query(ctx, "SELECT region, name FROM regions WHERE name != ''")
+	if err != nil {
+		return fmt.Errorf("read the names of regions: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var region, name string
+		if err := rows.Scan(&region, &name); err != nil {
+			return fmt.Errorf("read the names of regions: %w", err)
+		}
+		a.Regions[region] = name
+	}
+	return rows.Err()
 }
 
 // token is what may be a pseudonym in a sentence: a word of 16 small letters
@@ -170,30 +228,42 @@ func number(numbers map[string]string, person string) string {
 // lookUpAtOnce keeps a query within the length of an HTTP address.
 const lookUpAtOnce = 1000
 
-// lookUp runs a query from keys, given as one parameter with commas, to values.
-// A key with a comma finds nothing: neither orgs nor pseudonyms have one.
+// lookUp runs a query from keys to values.
 func lookUp(ctx context.Context, conn driver.Conn, query, parameter string, keys map[string]struct{}) (map[string]string, error) {
 	found := map[string]string{}
+	err := askFor(ctx, conn, query, parameter, keys, func(rows driver.Rows) error {
+		var key, value string
+		if err := rows.Scan(&key, &value); err != nil {
+			return err
+		}
+		found[key] = value
+		return nil
+	})
+	return found, err
+}
+
+// askFor runs a query for keys, given as one parameter with commas, and calls each
+// for its rows. A key with a comma finds nothing: neither orgs nor pseudonyms have
+// one.
+func askFor(ctx context.Context, conn driver.Conn, query, parameter string, keys map[string]struct{}, each func(driver.Rows) error) error {
 	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(keys)), lookUpAtOnce) {
 		asked := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{parameter: strings.Join(chunk, ",")}))
 		rows, err := conn.Query(asked, query)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for rows.Next() {
-			var key, value string
-			if err := rows.Scan(&key, &value); err != nil {
+			if err := each(rows); err != nil {
 				rows.Close()
-				return nil, err
+				return err
 			}
-			found[key] = value
 		}
 		rows.Close()
 		if err := rows.Err(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // accessDenied is the engine's error code for a right that is missing.

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"yaosu/detect/export"
 	"yaosu/internal/enginetest"
 	"yaosu/local"
@@ -19,10 +17,11 @@ import (
 )
 
 // store makes a database that holds list, and a vault that knows its person.
-func store(t *testing.T, transport string, list []schema.Suspect) driver.Conn {
+func store(t *testing.T, transport string, list []schema.Suspect) *schema.Conn {
 	t.Helper()
 	conn := enginetest.Schema(t, enginetest.Database(t, transport))
-	batch, err := conn.PrepareBatch(t.Context(), "INSERT INTO suspect_rows")
+	batch, err := conn.PrepareBatch(t.Context(), `INSERT INTO suspect_rows (suspect_id, detector, detector_version, severity, entity_kind, entity_id, period, regions, score,
+		first_time, last_time, amount, events, codes, orgs, roles, persons, reason, parameters, status, opened_at, updated_at, version, superseded_by)`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,17 +106,26 @@ func TestAFilterThatCannotMatchIsRefused(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	conn := store(t, "native", list())
-	const file = "org,name,status,status_from\nP1,旧名,active,2024-01-01\nP1,新名,active,2025-01-01\nP9,别家,,\n"
-	if _, err := schema.LoadReference(t.Context(), conn, "orgs", strings.NewReader(file), nil, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	got, err := export.Names(t.Context(), conn, list())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got) != 1 || got["P1"] != "新名" {
-		t.Errorf("got %v, want P1 新名 alone", got)
+	for _, transport := range []string{"native", "http"} {
+		conn := store(t, transport, list())
+		for kind, file := range map[string]string{
+			"orgs":    "org,name,region,type,status,status_from\nP1,旧名,530927,hospital,active,2024-01-01\nP1,新名,530927,hospital,active,2025-01-01\nP9,别家,,,,\n",
+			"regions": "region,name\n530927,沧源佤族自治县\n",
+		} {
+			if _, err := schema.LoadReference(t.Context(), conn, kind, strings.NewReader(file), nil, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got export.Around
+		if err := got.ReadNames(t.Context(), conn, list()); err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Names) != 1 || got.Names["P1"] != "新名" || got.Types["P1"] != "hospital" || got.OrgRegions["P1"] != "530927" {
+			t.Errorf("got %v %v %v, want P1 新名 hospital 530927 alone", got.Names, got.Types, got.OrgRegions)
+		}
+		if got.Regions["530927"] != "沧源佤族自治县" {
+			t.Errorf("got regions %v, want 530927 沧源佤族自治县", got.Regions)
+		}
 	}
 }
 

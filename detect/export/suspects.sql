@@ -22,9 +22,11 @@ SELECT
     toString(status),
     opened_at,
     updated_at,
-    superseded_by
+    superseded_by,
+    reopened
 FROM suspects
-WHERE ({detectors:String} = '' OR has(splitByChar(',', {detectors:String}), detector))
+WHERE ({id:String} = '' OR suspect_id = {id:String})
+    AND ({detectors:String} = '' OR has(splitByChar(',', {detectors:String}), detector))
     AND ({severities:String} = '' OR has(splitByChar(',', {severities:String}), toString(severity)))
     AND ({region:String} = '' OR arrayExists(r -> startsWith(r, {region:String}), regions))
     AND ({since_ms:Int64} = 0 OR updated_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'Asia/Shanghai'))

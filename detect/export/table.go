@@ -24,21 +24,6 @@ const (
 	shownOrgs    = 4
 )
 
-// chinese is how officers read the words of the wire.
-var chinese = map[string]string{
-	"high": "高", "medium": "中", "low": "低",
-	"code": "追溯码", "person": "参保人", "org": "机构", "device": "终端", "lot": "批次", "group": "团伙",
-	schema.StatusOpen: "待核", schema.StatusReviewing: "核查中", schema.StatusConfirmed: "属实",
-	schema.StatusDismissed: "排除", schema.StatusReferred: "移送", schema.StatusExplained: "已解释",
-}
-
-func inChinese(word string) string {
-	if c, known := chinese[word]; known {
-		return c
-	}
-	return word
-}
-
 // group is the suspects of one detector.
 type group struct {
 	title   string
@@ -84,7 +69,7 @@ func writeTable(w io.Writer, list []schema.Suspect, names, titles map[string]str
 		for _, s := range g.members {
 			row := table.Row{
 				fold(s.ID, widestID), inChinese(s.Severity),
-				fold(clean(inChinese(s.EntityKind)+" "+s.EntityID), widestEntity), orgs(s, names), span(s), yuan(s.Amount), inChinese(s.Status),
+				fold(clean(inChinese(s.EntityKind)+" "+s.EntityID), widestEntity), orgs(s, names), span(s), yuan(s.Amount), marks(&s),
 			}
 			widen(row)
 			rows[i] = append(rows[i], row)
@@ -167,6 +152,12 @@ func orgs(s schema.Suspect, names map[string]string) string {
 		lines = append(lines, fmt.Sprintf("等共 %d 家", len(seen)))
 	}
 	return strings.Join(lines, "\n")
+}
+
+// marks is the status with what is to be noted of it on lines of its own.
+func marks(s *schema.Suspect) string {
+	status, mark, _ := strings.Cut(strings.TrimSuffix(Status(s), ")"), "(")
+	return strings.TrimSpace(status + "\n" + strings.NewReplacer(",", ",\n", " ", "\n").Replace(mark))
 }
 
 func span(s schema.Suspect) string {
