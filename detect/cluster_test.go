@@ -154,6 +154,22 @@ func TestTwoServersFindWhatOneFinds(t *testing.T) {
 			}
 		}
 	})
+	t.Run("suspects of both servers go out once", func(t *testing.T) {
+		js := suspectStream(t)
+		n := int(numberOf(t, first, "SELECT count() FROM suspects"))
+		stop := service(t, first, js)
+		enginetest.Eventually(t, "all are out", func() bool { return allOut(t, second) })
+		stop()
+		forget(t, js)
+		// By the other server, when somebody has decided.
+		id := enginetest.Column(t, second, "SELECT min(suspect_id) FROM suspects")[0]
+		if _, err := detect.Decide(t.Context(), second, detect.Decision{Suspect: id, Status: schema.StatusConfirmed, By: "王", Reason: "核过"}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		service(t, second, js)
+		enginetest.Eventually(t, "the decision is out", func() bool { return allOut(t, first) })
+		checkOnce(t, js, n+1)
+	})
 	t.Run("a block sent twice is stored once", func(t *testing.T) {
 		block := schema.NewBlock(schema.NewPeople(key), schema.NewClassifier(nil))
 		for i, s := range town.Chaos(1, 300) {
