@@ -33,7 +33,7 @@ func TestLoadtestComparesSuspectsWithWhatIsPlanted(t *testing.T) {
 	var out, errs strings.Builder
 	got := run(t.Context(), []string{
 		"yaosu", "loadtest", "--nats", natsURL, "--clickhouse", dsn, "--person-key", key,
-		"--events", "10000", "--seed", "300", "--detect", "--deadline", "3m",
+		"--events", "10000", "--seed", "300", "--detect", "--deadline", "6m",
 	}, strings.NewReader(""), &out, &errs)
 	if got != exitDone || !strings.Contains(out.String(), "found and no other") {
 		t.Errorf("got status %d, output\n%s%s\nwant all suspects found and no other", got, out.String(), errs.String())
