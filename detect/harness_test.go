@@ -458,9 +458,17 @@ func TestCases(t *testing.T) {
 	}
 	cases := readCases(t, rules)
 	key := testKey(t)
-	var all []schema.Scan
+	// More honest sales change the shares of a shop's month, so those shops are left alone.
+	ofShares := map[string]bool{}
+	for _, rule := range rules {
+		ofShares[rule.ID] = slices.ContainsFunc(rule.Params, func(p detect.Param) bool { return p.Name == "share" })
+	}
+	var all, crowded []schema.Scan
 	for _, c := range cases {
 		all = append(all, c.scans...)
+		if !ofShares[c.rule] {
+			crowded = append(crowded, c.scans...)
+		}
 	}
 	shuffled := func() []schema.Scan {
 		r := rand.New(rand.NewPCG(1, 2))
@@ -476,7 +484,7 @@ func TestCases(t *testing.T) {
 		{"shuffled", "http", [][]schema.Scan{shuffled()}},
 		{"every scan twice", "native", [][]schema.Scan{slices.Concat(shuffled(), all)}},
 		{"late, in two passes", "http", [][]schema.Scan{shuffled()[:len(all)/2], shuffled()[len(all)/2:]}},
-		{"among honest traffic", "native", [][]schema.Scan{slices.Concat(bystanders(all), shuffled())}},
+		{"among honest traffic", "native", [][]schema.Scan{slices.Concat(bystanders(crowded), shuffled())}},
 	} {
 		t.Run(variant.name, func(t *testing.T) {
 			conn := newDatabase(t, variant.transport)
