@@ -23,13 +23,8 @@ func Refine(name string, batches []arrow.Record, params map[string]string) (foun
 
 // RefineBundles is Refine with so many steps for each cluster.
 func RefineBundles(steps int, batches []arrow.Record, size, days int, within time.Duration) (found []schema.Suspect, unjudgedMembers []string, err error) {
-	visits, err := readVisits(batches)
-	if err != nil {
-		return nil, nil, err
-	}
 	b := bundler{size: size, days: days, within: within, steps: steps}
-	b.add(visits)
-	findings, err := b.find()
+	findings, err := b.find(batches)
 	return asSuspects(findings), leftOut(err), failure(err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -64,15 +65,53 @@ func findBundles(batches []arrow.Record, params map[string]string) ([]finding, e
 		return nil, err
 	}
 	b.within = time.Duration(minutes) * time.Minute
-	visits, err := readVisits(batches)
+	return b.find(batches)
+}
+
+// find works cluster by cluster: a bundle lies within one. Most visits are of
+// persons in none, so only those of the others are read in full.
+func (b *bundler) find(batches []arrow.Record) ([]finding, error) {
+	clusters, err := b.clusters(batches)
 	if err != nil {
 		return nil, err
 	}
-	b.add(visits)
-	return b.find()
+	members := map[string]int32{}
+	for _, cluster := range clusters {
+		for _, person := range cluster {
+			members[person] = 0
+		}
+	}
+	visits, err := readVisits(batches, members)
+	if err != nil {
+		return nil, err
+	}
+	b.add(visits, members)
+	var found []finding
+	left := &unjudged{members: map[string]bool{}, what: fmt.Sprintf("bundles of cards: more than %d comparisons or %d sets in a cluster", b.steps, maxBundleSets)}
+	for _, cluster := range clusters {
+		set := make(bundle, len(cluster))
+		for i, person := range cluster {
+			set[i] = members[person]
+		}
+		sets, ok := b.mine(set)
+		if !ok {
+			for _, person := range cluster {
+				left.members[person] = true
+			}
+			continue
+		}
+		for _, set := range sets {
+			found = append(found, b.describe(set))
+		}
+	}
+	if len(left.members) > 0 {
+		return found, left
+	}
+	return found, nil
 }
 
-func readVisits(batches []arrow.Record) ([]visit, error) {
+// readVisits reads the visits of members, in order of time.
+func readVisits(batches []arrow.Record, members map[string]int32) ([]visit, error) {
 	var all []visit
 	for _, batch := range batches {
 		f := fields{batch: batch}
@@ -83,6 +122,9 @@ func readVisits(batches []arrow.Record) ([]visit, error) {
 			return nil, f.err
 		}
 		for i := range int(batch.NumRows()) {
+			if _, in := members[person.Value(i)]; !in {
+				continue
+			}
 			all = append(all, visit{
 				org: org.Value(i), name: name.Value(i), device: device.Value(i), time: timeOf(at.Value(i)),
 				event: event.Value(i), code: code.Value(i), person: person.Value(i), house: house.Value(i),
@@ -97,12 +139,9 @@ func readVisits(batches []arrow.Record) ([]visit, error) {
 	return all, nil
 }
 
-// add parts visits, in order of time, by device and date.
-func (b *bundler) add(visits []visit) {
-	number := map[string]int32{}
-	for _, v := range visits {
-		number[v.person] = 0
-	}
+// add numbers the persons, in the order of their names, and parts their visits,
+// in order of time, by device and date.
+func (b *bundler) add(visits []visit, number map[string]int32) {
 	b.persons = slices.Sorted(maps.Keys(number))
 	for i, person := range b.persons {
 		number[person] = int32(i)
@@ -164,58 +203,90 @@ func (m *meeting) windows(d time.Duration, window func(from, to int)) {
 // bundle is a set of persons, sorted.
 type bundle []int32
 
-// find works cluster by cluster: a bundle lies within one.
-func (b *bundler) find() ([]finding, error) {
-	var found []finding
-	left := &unjudged{members: map[string]bool{}, what: fmt.Sprintf("bundles of cards: more than %d comparisons or %d sets in a cluster", b.steps, maxBundleSets)}
-	for _, cluster := range b.clusters() {
-		sets, ok := b.mine(cluster)
-		if !ok {
-			for _, who := range cluster {
-				left.members[b.persons[who]] = true
+// swipe is what of a visit decides who meets whom.
+type swipe struct {
+	ms        int64
+	date      int32 // days since 1970
+	spot, who int32 // numbers of the device and of the person, as they come
+}
+
+// aDay and eastOf are ms: Shanghai has been 8 hours ahead, summer and winter,
+// since long before the first scan.
+const (
+	aDay   = int64(24 * time.Hour / time.Millisecond)
+	eastOf = int64(8 * time.Hour / time.Millisecond)
+)
+
+func readSwipes(batches []arrow.Record) (swipes []swipe, persons []string, err error) {
+	type spot struct{ org, device string }
+	spots := map[spot]int32{}
+	number := map[string]int32{}
+	for _, batch := range batches {
+		f := fields{batch: batch}
+		org, device, at, person := f.text("org"), f.text("device"), f.time("time"), f.text("person")
+		if f.err != nil {
+			return nil, nil, f.err
+		}
+		for i := range int(batch.NumRows()) {
+			where := spot{org.Value(i), device.Value(i)}
+			s, known := spots[where]
+			if !known {
+				s = int32(len(spots))
+				spots[where] = s
 			}
-			continue
-		}
-		for _, set := range sets {
-			found = append(found, b.describe(set))
+			who, known := number[person.Value(i)]
+			if !known {
+				who = int32(len(persons))
+				number[person.Value(i)] = who
+				persons = append(persons, person.Value(i))
+			}
+			ms := int64(at.Value(i))
+			swipes = append(swipes, swipe{ms, int32((ms + eastOf) / aDay), s, who})
 		}
 	}
-	if len(left.members) > 0 {
-		return found, left
-	}
-	return found, nil
+	slices.SortFunc(swipes, func(a, b swipe) int {
+		return cmp.Or(cmp.Compare(a.date, b.date), cmp.Compare(a.spot, b.spot), cmp.Compare(a.ms, b.ms))
+	})
+	return swipes, persons, nil
 }
 
 // clusters are persons joined by pairs that met on enough dates, as any two of a
 // bundle did: those who could be in a bundle at all, each in one cluster.
-func (b *bundler) clusters() []bundle {
-	type pairing struct {
-		date  int // number of the last one, from 1
-		dates int
+func (b *bundler) clusters(batches []arrow.Record) ([][]string, error) {
+	swipes, persons, err := readSwipes(batches)
+	if err != nil {
+		return nil, err
 	}
-	met := map[[2]int32]pairing{}
-	date := 0
-	for i := range b.meetings {
-		m := &b.meetings[i]
-		if i == 0 || m.date != b.meetings[i-1].date {
-			date++
-		}
-		m.windows(b.within, func(from, to int) {
-			one := m.visits[from].who
-			for _, v := range m.visits[from+1 : to] {
-				ends := [2]int32{min(one, v.who), max(one, v.who)}
-				if p := met[ends]; one != v.who && p.date != date {
-					met[ends] = pairing{date, p.dates + 1}
-				}
+	// A pair is the lesser number before the greater; it stands in met once for
+	// each date.
+	var met, today []uint64
+	for i, one := range swipes {
+		for _, other := range swipes[i+1:] {
+			if other.date != one.date || other.spot != one.spot || other.ms-one.ms > b.within.Milliseconds() {
+				break
 			}
-		})
-	}
-	friends := map[int32]bundle{}
-	for ends, p := range met {
-		if p.dates >= b.days {
-			friends[ends[0]] = append(friends[ends[0]], ends[1])
-			friends[ends[1]] = append(friends[ends[1]], ends[0])
+			if other.who != one.who {
+				today = append(today, uint64(min(one.who, other.who))<<32|uint64(max(one.who, other.who)))
+			}
 		}
+		if i+1 == len(swipes) || swipes[i+1].date != one.date {
+			slices.Sort(today)
+			met = append(met, slices.Compact(today)...)
+			today = today[:0]
+		}
+	}
+	slices.Sort(met)
+	friends := map[int32]bundle{}
+	for i, n := 0, 0; i < len(met); i++ {
+		if n++; i+1 < len(met) && met[i+1] == met[i] {
+			continue
+		}
+		if n >= b.days {
+			one, other := int32(met[i]>>32), int32(met[i]&math.MaxUint32)
+			friends[one] = append(friends[one], other)
+			friends[other] = append(friends[other], one)
+		}
+		n = 0
 	}
 	// Who has too few friends drops out, and is one less to each of theirs.
 	in := map[int32]int{} // who is left, to how many friends are
@@ -243,7 +314,7 @@ func (b *bundler) clusters() []bundle {
 		}
 	}
 	seen := map[int32]bool{}
-	var all []bundle
+	var all [][]string
 	for _, first := range slices.Sorted(maps.Keys(in)) {
 		if seen[first] {
 			continue
@@ -258,10 +329,14 @@ func (b *bundler) clusters() []bundle {
 				}
 			}
 		}
-		slices.Sort(cluster)
-		all = append(all, cluster)
+		names := make([]string, len(cluster))
+		for i, who := range cluster {
+			names[i] = persons[who]
+		}
+		slices.Sort(names)
+		all = append(all, names)
 	}
-	return all
+	return all, nil
 }
 
 // mine gives the largest sets of a cluster that were together on enough dates,
