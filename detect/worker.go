@@ -246,7 +246,13 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 			}
 		}
 	}
-	if err := w.step(ctx, w.lives, "judged_codes", "from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10)); err != nil {
+	codes := []string{"from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10)}
+	names := []string{
+		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales",
+		"keep_sales", "keep_gone_sales", "keep_moves",
+		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
+	}
+	if err := w.step(ctx, w.lives, "judged_codes", codes...); err != nil {
 		return err
 	}
 	var families uint64
@@ -260,14 +266,11 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 		if err := until(ctx, w.lives, "ancestors", func() error { return w.step(ctx, w.lives, "ancestors_next") }); err != nil {
 			return err
 		}
+		names = slices.Insert(names, 1, "lives_packs")
 	}
-	for _, name := range []string{
-		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales",
-		"keep_sales", "keep_gone_sales", "keep_moves",
-		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
-	} {
+	for _, name := range names {
 		began := time.Now()
-		if err := w.step(ctx, w.lives, name); err != nil {
+		if err := w.step(ctx, w.lives, name, codes...); err != nil {
 			return err
 		}
 		w.Log.Debug("step done", "step", name, "took", time.Since(began))

@@ -30,6 +30,7 @@ func detectCommand() *cli.Command {
 		Commands: []*cli.Command{explainCommand()},
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "once", Usage: "make one full pass and end"},
+			&cli.BoolFlag{Name: "rebuild", Usage: "with --once: work everything out from the scans again, not from what passes keep"},
 			&cli.BoolFlag{Name: "list", Usage: "print the rules with their parameters and end"},
 			&cli.StringSliceFlag{Name: "rule", Usage: "run only this `RULE`; may be given again. With one that is not live nothing is written, what it finds is logged"},
 			&cli.StringSliceFlag{Name: "param", Usage: "`RULE.NAME=VALUE` in the place of a default; may be given again"},
@@ -44,7 +45,7 @@ func runDetectVerb(ctx context.Context, cmd *cli.Command) error {
 	if err := noArguments(cmd); err != nil {
 		return err
 	}
-	cfg := detect.Config{Every: cmd.Duration("every"), Log: newLog(cmd)}
+	cfg := detect.Config{Every: cmd.Duration("every"), Rebuild: cmd.Bool("once") && cmd.Bool("rebuild"), Log: newLog(cmd)}
 	all, err := detect.Rules()
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
--- All there is of the codes under judgement, and of the packs that hold them.
+-- All there is of the codes under judgement.
 INSERT INTO scan_rows
 (
     code,
@@ -64,11 +64,6 @@ SELECT
     reverses,
     flags
 FROM {main:Identifier}.scan_rows
-PREWHERE code IN
-(
-    SELECT code
-    FROM judged_codes
-    UNION ALL
-    SELECT ancestor
-    FROM ancestors
-)
+PREWHERE code >= {from_code:UInt64}
+    AND code <= {to_code:UInt64}
+    AND code IN (SELECT code FROM judged_codes)
