@@ -158,11 +158,7 @@ func (r *rooms) codeRoom(ctx context.Context, room *schema.Conn, selects map[str
 	if err := r.makeReference(ctx, room); err != nil {
 		return err
 	}
-	if err := r.execAll(ctx, room,
-		// Busy codes are a choice of speed where there are many; here are few.
-		"CREATE VIEW busy_sales AS SELECT * FROM sales",
-		"CREATE VIEW moved_codes AS SELECT DISTINCT code FROM stock_moves",
-	); err != nil {
+	if err := r.execAll(ctx, room, "CREATE VIEW moved_codes AS SELECT DISTINCT code FROM stock_moves"); err != nil {
 		return err
 	}
 	return makeViews(ctx, room, selects, codeViews)
@@ -173,6 +169,8 @@ func (r *rooms) makeDesk(ctx context.Context, room *schema.Conn, selects map[str
 	if err := r.execAll(ctx, room,
 		"CREATE TABLE sales ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_sales LIMIT 0",
 		"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_moves LIMIT 0",
+		// Busy codes are a choice of speed where there are many; here are few.
+		"CREATE VIEW busy_sales AS SELECT * FROM sales",
 		fmt.Sprintf("CREATE VIEW late_reversals AS SELECT * FROM `%s`.late_reversals", r.lives.Database()),
 	); err != nil {
 		return err
@@ -200,11 +198,19 @@ func (r *rooms) makeRest(ctx context.Context, room *schema.Conn, selects map[str
 			"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
 			"CREATE VIEW device_days AS SELECT * FROM "+main+"device_days FINAL",
 			"CREATE VIEW supply_rows AS SELECT * FROM "+main+"supply_rows FINAL",
-			"CREATE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
-			"CREATE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
-			"CREATE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
 		),
+		r.keptRelations(ctx, room),
 		makeViews(ctx, room, selects, []string{"effective_sales"}))
+}
+
+// keptRelations are the relations between scans of a code, as passes keep them.
+func (r *rooms) keptRelations(ctx context.Context, room *schema.Conn) error {
+	main := "`" + r.main.Database() + "`."
+	return r.execAll(ctx, room,
+		"CREATE OR REPLACE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
+		"CREATE OR REPLACE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
+		"CREATE OR REPLACE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
+	)
 }
 
 func (r *rooms) makeWhole(ctx context.Context, room *schema.Conn, selects map[string]string) error {
@@ -212,11 +218,21 @@ func (r *rooms) makeWhole(ctx context.Context, room *schema.Conn, selects map[st
 	if err := r.execAll(ctx, room,
 		"CREATE VIEW sales AS SELECT * FROM "+main+"kept_sales",
 		"CREATE VIEW stock_moves AS SELECT * FROM "+main+"kept_moves",
-		"CREATE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
+		"CREATE VIEW busy_sales AS SELECT * FROM sales WHERE code IN (SELECT code FROM "+main+"sale_rows WHERE state != 'gone' GROUP BY code HAVING count() > 1)",
 	); err != nil {
 		return err
 	}
-	return r.codeRoom(ctx, room, selects)
+	// Pairs and restocks as they are worked out, for when they must be made anew; the
+	// rules read what is kept.
+	if err := r.codeRoom(ctx, room, selects); err != nil {
+		return err
+	}
+	if err := r.execAll(ctx, room,
+		"RENAME TABLE sale_pairs TO sale_pairs_now, restocks TO restocks_now",
+	); err != nil {
+		return err
+	}
+	return r.keptRelations(ctx, room)
 }
 
 // step runs one file of steps in a room.
@@ -258,6 +274,10 @@ func bounds() clickhouse.Settings {
 		"max_bytes_before_external_group_by": spillAfter,
 		"max_bytes_before_external_sort":     spillAfter,
 		"join_algorithm":                     "hash,grace_hash",
+		// What rooms and kept tables hold is read with FINAL: merging equal rows at each
+		// insert would cost more than the insert.
+		"optimize_on_insert": 0,
+		"max_insert_threads": 2,
 	}
 }
 

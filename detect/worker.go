@@ -246,7 +246,7 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 			}
 		}
 	}
-	codes := []string{"from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10)}
+	codes := []string{"from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10), "sale_pairs", "sale_pairs", "restocks", "restocks"}
 	names := []string{
 		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales",
 		"keep_sales", "keep_gone_sales", "keep_moves",
@@ -360,7 +360,7 @@ func (w *worker) keepRelations(ctx context.Context) error {
 		}
 	}
 	for _, name := range []string{"keep_pairs", "keep_restocks"} {
-		if err := w.step(ctx, w.rooms.whole, name, "desk", w.rooms.whole.Database()); err != nil {
+		if err := w.step(ctx, w.rooms.whole, name, "desk", w.rooms.whole.Database(), "sale_pairs", "sale_pairs_now", "restocks", "restocks_now"); err != nil {
 			return err
 		}
 	}

@@ -19,4 +19,4 @@ SELECT
     gap_hours,
     {pass:UInt64} * 2 + 1 AS pass,
     true AS stands
-FROM {desk:Identifier}.sale_pairs
+FROM {desk:Identifier}.{sale_pairs:Identifier}

@@ -18,4 +18,4 @@ SELECT
     region,
     {pass:UInt64} * 2 + 1 AS pass,
     true AS stands
-FROM {desk:Identifier}.restocks
+FROM {desk:Identifier}.{restocks:Identifier}
