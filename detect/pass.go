@@ -47,6 +47,9 @@ type Config struct {
 	// Log gets a line a pass and what failed. Default: nowhere.
 	Log *slog.Logger
 
+	// Metrics, where given, counts what passes did.
+	Metrics *Metrics
+
 	// Now is the clock of opened_at and updated_at. Default time.Now.
 	Now func() time.Time
 
@@ -132,14 +135,20 @@ func onePass(ctx context.Context, cfg Config, whole bool) (Report, error) {
 	if err := cfg.fill(); err != nil {
 		return Report{}, err
 	}
-	spread, err := cfg.Conn.Spread(ctx)
+	report, err := cfg.onePass(ctx, whole)
+	cfg.Metrics.add(report, err)
+	return report, err
+}
+
+func (c *Config) onePass(ctx context.Context, whole bool) (Report, error) {
+	spread, err := c.Conn.Spread(ctx)
 	if err != nil {
 		return Report{}, err
 	}
-	if spread || cfg.Try {
-		return cfg.direct(ctx)
+	if spread || c.Try {
+		return c.direct(ctx)
 	}
-	w, err := openWorker(ctx, &cfg)
+	w, err := openWorker(ctx, c)
 	if err != nil {
 		return Report{}, err
 	}
