@@ -51,6 +51,8 @@ func (m marks) block(name string) uint64 {
 
 // writeMarks writes marks. Of two passes the later one's stay.
 func writeMarks(ctx context.Context, conn *schema.Conn, pass uint64, fresh marks) error {
+	ctx, cancel := toTheEnd(ctx)
+	defer cancel()
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO pass_marks (name, mark, pass)")
 	if err != nil {
 		return fmt.Errorf("note how far passes are: %w", err)
@@ -65,6 +67,12 @@ func writeMarks(ctx context.Context, conn *schema.Conn, pass uint64, fresh marks
 		return fmt.Errorf("note how far passes are: %w", err)
 	}
 	return nil
+}
+
+// toTheEnd lets a small insert that began end, whatever becomes of ctx: a client that
+// breaks off in the middle of one can take the embedded engine down with it.
+func toTheEnd(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 }
 
 // ruleMark is what a rule was last worked out with. A rule looks only at what was
@@ -173,8 +181,8 @@ func (c *Config) ruleMark(rule *Rule, loads map[string]string, scans uint64) rul
 
 // busy is a lease: two passes at once would write over each other's rooms.
 const (
-	busyFor    = 60 * time.Second
-	busyBeat   = 15 * time.Second
+	busyFor    = 20 * time.Second
+	busyBeat   = 5 * time.Second
 	busyRetry  = time.Second
 	busySettle = 200 * time.Millisecond
 )
@@ -207,7 +215,7 @@ func (c *Config) takeLease(ctx context.Context) (lost context.Context, release f
 				end(nil)
 				<-done
 				// Whoever waits need not wait until it runs out. Failing that, it does.
-				_ = c.beat(context.WithoutCancel(ctx), "")
+				_ = c.beat(ctx, "")
 			}, nil
 		case owner != "" && age < busyFor.Seconds():
 			if !told {
@@ -235,7 +243,7 @@ func (c *Config) takeLease(ctx context.Context) (lost context.Context, release f
 }
 
 func (c *Config) beat(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, busyBeat)
+	ctx, cancel := toTheEnd(ctx)
 	defer cancel()
 	if err := c.Conn.Exec(ctx, "INSERT INTO pass_marks (name, mark, pass) SELECT 'busy', ?, toUnixTimestamp64Micro(now64(6))", name); err != nil {
 		return fmt.Errorf("say that a pass runs: %w", err)

@@ -220,6 +220,8 @@ func (o *outbox) note(ctx context.Context, made string, notes []note) error {
 	if len(notes) == 0 {
 		return nil
 	}
+	ctx, cancel := toTheEnd(ctx)
+	defer cancel()
 	batch, err := o.conn.PrepareBatch(ctx, "INSERT INTO published (suspect_id, version, decided_at, stream, sequence)")
 	if err != nil {
 		return fmt.Errorf("note %d published suspects: %w", len(notes), err)

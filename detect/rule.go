@@ -155,11 +155,11 @@ func (r *Rule) parse(text string) error {
 		return fmt.Errorf("header refine is for rules that find groups, and entity is %s", r.Entity)
 	}
 	r.SQL = strings.TrimSpace(text)
-	if r.SQL == "" {
-		return errors.New("there is no query below the header")
-	}
 	if err := r.checkParams(); err != nil {
 		return err
+	}
+	if r.SQL == "" {
+		return errors.New("there is no query below the header")
 	}
 	return r.checkReads()
 }

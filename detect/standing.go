@@ -47,6 +47,8 @@ func writeStanding(ctx context.Context, conn driver.Conn, list []standing) error
 	if len(list) == 0 {
 		return nil
 	}
+	ctx, cancel := toTheEnd(ctx)
+	defer cancel()
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO suspect_rows ("+suspectColumns+", version)")
 	if err != nil {
 		return fmt.Errorf("write %d suspects: %w", len(list), err)

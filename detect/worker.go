@@ -57,21 +57,16 @@ func (w *worker) pass(ctx context.Context, whole bool) (Report, error) {
 	start := time.Now()
 	w.rooms.pass = uint64(w.Now().UnixMicro())
 	w.report.Pass, w.whole = w.rooms.pass, whole
-	before, err := readCounters(ctx, w.main)
-	if err != nil {
-		return w.report, err
-	}
-	err = w.passes(w.ctx)
+	before := readCounters(ctx, w.main)
+	err := w.passes(w.ctx)
 	w.report.Took = time.Since(start)
-	if after, failed := readCounters(context.WithoutCancel(ctx), w.main); failed == nil {
-		read := after.since(before)
-		w.report.ReadRows, w.report.ReadBytes = read.rows, read.bytes
-	}
+	read := readCounters(context.WithoutCancel(ctx), w.main).since(before)
+	w.report.ReadRows, w.report.ReadBytes = read.rows, read.bytes
 	for _, id := range slices.Sorted(maps.Keys(w.rules)) {
 		w.report.Rules = append(w.report.Rules, *w.rules[id])
 	}
 	err = errors.Join(append(w.failed, err)...)
-	if noted := w.noteRun(context.WithoutCancel(ctx), start, err); noted != nil {
+	if noted := w.noteRun(ctx, start, err); noted != nil {
 		err = errors.Join(err, noted)
 	}
 	return w.report, err
@@ -290,10 +285,10 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 	return ctx.Err()
 }
 
-// seesAll tells whether a rule must look at everything: in a full pass, when it is
-// new here or has other parameters, or when reference data it reads is new.
+// seesAll tells whether a rule must look at everything: in a full pass, when this is
+// the first one that sees scans, when it is new here or has other parameters, or when reference data it reads is new.
 func (w *worker) seesAll(rule *Rule) bool {
-	return w.whole || w.Rebuild || w.marks["rule "+rule.ID] != w.ruleMark(rule, w.loads, w.marks.block(markScans)).String()
+	return w.whole || w.Rebuild || w.begins() || w.marks["rule "+rule.ID] != w.ruleMark(rule, w.loads, w.marks.block(markScans)).String()
 }
 
 // run runs a rule in a room and notes what came of it. A rule that fails has no
@@ -306,20 +301,16 @@ func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged 
 	if w.hasFailed(rule.ID) || ctx.Err() != nil {
 		return
 	}
-	before, err := readCounters(ctx, w.main)
-	if err == nil {
-		err = w.runRule(ctx, room, rule, w.exempt, judged, report)
-	}
-	after, failed := readCounters(ctx, w.main)
-	left, err := asUnjudged(err)
-	if err = errors.Join(err, failed); err != nil {
+	before := readCounters(ctx, w.main)
+	left, err := asUnjudged(w.runRule(ctx, room, rule, w.exempt, judged, report))
+	if err != nil {
 		w.fail(rule.ID, err)
 		return
 	}
 	if left != nil {
 		w.failed = append(w.failed, fmt.Errorf("rule %s: %w", rule.ID, left))
 	}
-	read := after.since(before)
+	read := readCounters(ctx, w.main).since(before)
 	report.read.rows += read.rows
 	report.read.bytes += read.bytes
 	w.rules[rule.ID] = report
@@ -373,11 +364,7 @@ func (w *worker) begins() bool { return w.marks.block(markScans) == 0 }
 
 // stateParams are the parameters of rules that are worked into what passes keep.
 func (w *worker) stateParams() string {
-	var params []string
-	for _, p := range w.stateValues() {
-		params = append(params, p)
-	}
-	return strings.Join(params, " ")
+	return strings.Join(w.stateValues(), " ")
 }
 
 // stateValues are those parameters, name and value in turn.
@@ -437,6 +424,8 @@ func (w *worker) keepStates(ctx context.Context) error {
 
 // noteRun writes what the pass did to detect_runs.
 func (w *worker) noteRun(ctx context.Context, start time.Time, failed error) error {
+	ctx, cancel := toTheEnd(ctx)
+	defer cancel()
 	batch, err := w.main.PrepareBatch(ctx, "INSERT INTO detect_runs (pass, rule, mode, started, seconds, arrivals, candidates, found, new, changed, explained, read_rows, read_bytes, error)")
 	if err != nil {
 		return fmt.Errorf("note what the pass did: %w", err)
