@@ -16,19 +16,19 @@ out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 status=0
 go test -count=1 -p 2 -timeout 15m -v "${packages[@]}" >"$out" 2>&1 || status=$?
-grep -E '^(ok|FAIL|\?|---? FAIL|panic:)' "$out" | grep -v 'no test files' || true
+grep -aE '^(ok|FAIL|\?|---? FAIL|panic:)' "$out" | grep -v 'no test files' || true
 if [ "$status" -ne 0 ]; then
 	echo "--- what failed"
-	grep -E -A 40 '^ *--- FAIL|^panic:|^# |\[build failed\]' "$out" | head -n 400 || true
+	grep -aE -A 40 '^ *--- FAIL|^panic:|^# |\[build failed\]' "$out" | head -n 400 || true
 	exit "$status"
 fi
 if [ $# -gt 0 ]; then
-	grep -E '^ *--- PASS' "$out" # each case with its time
+	grep -aE '^ *--- PASS' "$out" # each case with its time
 fi
-if grep -E '^ *--- SKIP' "$out"; then
+if grep -aE '^ *--- SKIP' "$out"; then
 	echo "a test was skipped"
 	exit 1
 fi
-passed=$(grep -cE '^--- PASS' "$out")
+passed=$(grep -acE '^--- PASS' "$out")
 echo "$passed passed, 0 failed"
 echo "all suites: $((SECONDS - began)) s"

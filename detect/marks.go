@@ -69,8 +69,9 @@ func writeMarks(ctx context.Context, conn *schema.Conn, pass uint64, fresh marks
 	return nil
 }
 
-// toTheEnd lets a small insert that began end, whatever becomes of ctx: a client that
-// breaks off in the middle of one can take the embedded engine down with it.
+// toTheEnd lets a small query that began end, whatever becomes of ctx: a client that
+// breaks off in the middle of one on the native port can take the embedded engine
+// down with it.
 func toTheEnd(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 }
@@ -251,6 +252,14 @@ func (c *Config) beat(ctx context.Context, name string) error {
 	return nil
 }
 
+// leaseOwner is who says that it makes a pass.
+func (c *Config) leaseOwner(ctx context.Context) (owner string, err error) {
+	ctx, cancel := toTheEnd(ctx)
+	defer cancel()
+	err = c.Conn.QueryRow(ctx, "SELECT ifNull(any(mark), '') FROM pass_marks FINAL WHERE name = 'busy'").Scan(&owner)
+	return owner, err
+}
+
 // keepLease renews the lease until ctx ends, and ends the pass when it is another's.
 func (c *Config) keepLease(ctx context.Context, name string, end context.CancelCauseFunc) {
 	for {
@@ -259,8 +268,7 @@ func (c *Config) keepLease(ctx context.Context, name string, end context.CancelC
 			return
 		case <-time.After(busyBeat):
 		}
-		var owner string
-		err := c.Conn.QueryRow(ctx, "SELECT ifNull(any(mark), '') FROM pass_marks FINAL WHERE name = 'busy'").Scan(&owner)
+		owner, err := c.leaseOwner(ctx)
 		if err == nil && owner != name {
 			end(fmt.Errorf("another pass took over"))
 			return
