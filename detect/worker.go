@@ -280,6 +280,9 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 	for _, rule := range w.Rules {
 		if rule.scope() == scopeCode && !w.seesAll(&rule) {
 			w.run(ctx, w.desk, &rule, codesJudged{w.lives.Database()}, false)
+			if r := w.rules[rule.ID]; r != nil {
+				r.Judged = w.report.Codes
+			}
 		}
 	}
 	return ctx.Err()

@@ -61,11 +61,11 @@ func apply(ctx context.Context, opts *clickhouse.Options) (applied []string, err
 		return nil, err
 	}
 	defer conn.Close()
-	var spread uint64
-	if err := conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'scan_rows' AND engine = 'Distributed'").Scan(&spread); err != nil {
-		return nil, fmt.Errorf("look at the tables of %s: %w", database, err)
+	spread, err := isSpread(ctx, conn, database)
+	if err != nil {
+		return nil, err
 	}
-	if spread > 0 {
+	if spread {
 		// The tables would be made beside those of the cluster, on this server only.
 		return nil, fmt.Errorf("database %s is spread over a cluster: apply the schema with the names of the cluster, on each of its servers", database)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // Selects gives the query of each view of the database, by the view's name, with
@@ -29,10 +31,12 @@ func (c *Conn) Selects(ctx context.Context) (map[string]string, error) {
 }
 
 // Spread tells whether the tables of the database are spread over a cluster.
-func (c *Conn) Spread(ctx context.Context) (bool, error) {
+func (c *Conn) Spread(ctx context.Context) (bool, error) { return isSpread(ctx, c.Conn, c.Database()) }
+
+func isSpread(ctx context.Context, conn driver.Conn, database string) (bool, error) {
 	var spread uint64
-	if err := c.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'scan_rows' AND engine = 'Distributed'").Scan(&spread); err != nil {
-		return false, fmt.Errorf("look at the tables of %s: %w", c.Database(), err)
+	if err := conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'scan_rows' AND engine = 'Distributed'").Scan(&spread); err != nil {
+		return false, fmt.Errorf("look at the tables of %s: %w", database, err)
 	}
 	return spread > 0, nil
 }
