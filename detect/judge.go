@@ -99,9 +99,17 @@ func (w *worker) restRules(ctx context.Context) error {
 			w.fail(rule.ID, err)
 		}
 	}
-	for _, name := range []string{"rest_keys", "rest_sales", "rest_moves"} {
+	params := []string{"all", "0", "parts", "1", "part", "0", "of", w.rest.Database(), "sales", "sales", "persons", "10", "times", "3"}
+	for _, rule := range w.Rules {
+		if rule.ID == "card_burst" {
+			for name, value := range rule.values(w.Params) {
+				params = append(params, name, value)
+			}
+		}
+	}
+	for _, name := range []string{"judged_days", "judged_lots", "rest_keys", "rest_sales", "rest_moves", "supply_all"} {
 		began := time.Now()
-		if err := w.step(ctx, w.rest, name); err != nil {
+		if err := w.step(ctx, w.rest, name, params...); err != nil {
 			return err
 		}
 		w.Log.Debug("step done", "step", name, "took", time.Since(began))

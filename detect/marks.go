@@ -25,6 +25,8 @@ const (
 	markState = "states"
 	markPass  = "pass"
 	markBusy  = "busy"
+
+	markFinished = "finished"
 )
 
 func readMarks(ctx context.Context, conn *schema.Conn) (marks, error) {

@@ -169,6 +169,11 @@ func (r *rooms) makeDesk(ctx context.Context, room *schema.Conn, selects map[str
 	if err := r.execAll(ctx, room,
 		"CREATE TABLE sales ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_sales LIMIT 0",
 		"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_moves LIMIT 0",
+		`CREATE TABLE gone ENGINE = MergeTree ORDER BY code AS
+			SELECT org, device, time, code, code_key, code_text, scheme, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting
+			FROM `+main+`kept_sales LIMIT 0`,
+		"CREATE TABLE same_sales (key UInt64) ENGINE = MergeTree ORDER BY key",
+		"CREATE TABLE same_moves (key UInt64) ENGINE = MergeTree ORDER BY key",
 		// Busy codes are a choice of speed where there are many; here are few.
 		"CREATE VIEW busy_sales AS SELECT * FROM sales",
 		fmt.Sprintf("CREATE VIEW late_reversals AS SELECT * FROM `%s`.late_reversals", r.lives.Database()),
@@ -190,26 +195,31 @@ func (r *rooms) makeRest(ctx context.Context, room *schema.Conn, selects map[str
 			"CREATE TABLE judged (rule String, entity String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
 			"CREATE TABLE keys (org String, device String, time DateTime64(3, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY (org, device, time)",
 			`CREATE TABLE touched_sales ENGINE = MergeTree ORDER BY (person, time) AS
-			SELECT org, device, time, code_key, event_id, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone
+			SELECT org, device, time, code_key, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone, month
 			FROM `+main+`kept_sales LIMIT 0`,
-			"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind FROM "+main+"kept_moves LIMIT 0",
+			"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind, month FROM "+main+"kept_moves LIMIT 0",
+			"CREATE TABLE judged_days (org String, device String, date Date32) ENGINE = MergeTree ORDER BY (org, device, date)",
+			"CREATE TABLE judged_lots (org String, drug String, lot String) ENGINE = MergeTree ORDER BY (org, drug, lot)",
 			"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",
-			"CREATE VIEW sale_rows AS SELECT * FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
+			"CREATE VIEW sale_rows AS SELECT *, month FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
 			"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
 			"CREATE VIEW device_days AS SELECT * FROM "+main+"device_days FINAL",
-			"CREATE VIEW supply_rows AS SELECT * FROM "+main+"supply_rows FINAL",
+			"CREATE VIEW supply_rows AS SELECT * FROM "+main+"supply_rows", // may hold what was replaced
+			"CREATE VIEW lot_months AS SELECT * FROM "+main+"lot_months",   // the same
 		),
 		r.keptRelations(ctx, room),
 		makeViews(ctx, room, selects, []string{"effective_sales"}))
 }
 
-// keptRelations are the relations between scans of a code, as passes keep them.
+// keptRelations are the relations that passes keep: between scans of a code, and
+// how many persons are usual at a device.
 func (r *rooms) keptRelations(ctx context.Context, room *schema.Conn) error {
 	main := "`" + r.main.Database() + "`."
 	return r.execAll(ctx, room,
 		"CREATE OR REPLACE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
 		"CREATE OR REPLACE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
 		"CREATE OR REPLACE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
+		"CREATE VIEW device_slots AS SELECT org, device, date, slots FROM "+main+"device_days FINAL",
 	)
 }
 
@@ -278,6 +288,9 @@ func bounds() clickhouse.Settings {
 		// insert would cost more than the insert.
 		"optimize_on_insert": 0,
 		"max_insert_threads": 2,
+		// What is kept is kept by month, and the same sale always in the same.
+		"max_partitions_per_insert_block":             0,
+		"do_not_merge_across_partitions_select_final": 1,
 	}
 }
 

@@ -168,7 +168,7 @@ var (
 	// relations are what a rule may read, with the kinds of reference data behind
 	// them: a new load of one is a reason to look at everything again.
 	relations = map[string][]string{
-		"sales": nil, "effective_sales": nil, "stock_moves": nil, "late_reversals": nil,
+		"sales": nil, "effective_sales": nil, "stock_moves": nil, "late_reversals": nil, "device_slots": nil,
 		"code_uses": {"drugs"}, "sale_pairs": {"drugs"}, "restocks": {"drugs"}, "pack_sizes": {"drugs"},
 		"orgs": {"orgs"}, "org_facts": {"orgs"}, "drugs": {"drugs"}, "persons": {"persons"},
 		"inpatient": {"inpatient"}, "regions": {"regions"}, "packs": {"packs"},

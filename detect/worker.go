@@ -127,6 +127,8 @@ func (w *worker) passes(ctx context.Context) error {
 		markPacks: w.loads["packs"],
 		markDrugs: w.loads["drugs"],
 		markState: w.stateParams(),
+		// What a pass wrote that was broken off may differ from what is known to rules.
+		markFinished: strconv.FormatUint(w.rooms.pass, 10),
 	}
 	for _, rule := range w.Rules {
 		if w.rules[rule.ID] == nil {
@@ -234,18 +236,22 @@ func (w *worker) lifeChunks(ctx context.Context) error {
 }
 
 func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
-	for room, tables := range map[*schema.Conn][]string{w.lives: {"scan_rows", "voids", "judged_codes", "ancestors", "busy_codes", "fates"}, w.desk: {"sales", "stock_moves"}} {
+	for room, tables := range map[*schema.Conn][]string{w.lives: {"scan_rows", "voids", "judged_codes", "ancestors", "busy_codes", "fates"}, w.desk: {"sales", "stock_moves", "gone", "same_sales", "same_moves"}} {
 		for _, table := range tables {
 			if err := w.exec(ctx, room, "TRUNCATE TABLE "+table); err != nil {
 				return fmt.Errorf("clear %s: %w", table, err)
 			}
 		}
 	}
-	codes := []string{"from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10), "sale_pairs", "sale_pairs", "restocks", "restocks"}
+	codes := []string{"from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10), "sale_pairs", "sale_pairs", "restocks", "restocks",
+		"finished", strconv.FormatUint(w.marks.block(markFinished), 10)}
 	names := []string{
-		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales",
+		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales", "desk_gone",
 		"keep_sales", "keep_gone_sales", "keep_moves",
 		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
+	}
+	if !w.begins() {
+		names = slices.Insert(names, slices.Index(names, "keep_sales"), "desk_same_sales", "desk_same_moves")
 	}
 	if err := w.step(ctx, w.lives, "judged_codes", codes...); err != nil {
 		return err
@@ -382,7 +388,7 @@ func (w *worker) stateValues() []string {
 			values["bundle_size"] = rule.values(w.Params)["size"]
 		}
 	}
-	var list []string
+	list := []string{"drugs", w.loads["drugs"]} // packs are counted by their units
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		list = append(list, name, values[name])
 	}
@@ -396,7 +402,7 @@ const stateParts = 16
 func (w *worker) keepStates(ctx context.Context) error {
 	params := append(w.stateValues(), "all", "0", "parts", "1", "part", "0")
 	if !w.begins() && w.marks[markState] == w.stateParams() {
-		for _, name := range []string{"device_days", "device_days_gone", "supply"} {
+		for _, name := range []string{"device_days", "device_days_gone", "supply", "lot_months"} {
 			began := time.Now()
 			if err := w.step(ctx, w.rest, name, params...); err != nil {
 				return err
@@ -405,7 +411,7 @@ func (w *worker) keepStates(ctx context.Context) error {
 		}
 		return nil
 	}
-	for _, table := range []string{"device_days", "supply_rows"} {
+	for _, table := range []string{"device_days", "supply_rows", "lot_months"} {
 		if err := w.exec(ctx, w.main, "TRUNCATE TABLE "+table); err != nil {
 			return err
 		}
@@ -415,8 +421,8 @@ func (w *worker) keepStates(ctx context.Context) error {
 		parts = stateParts
 	}
 	for part := range parts {
-		params := append(w.stateValues(), "all", "1", "parts", strconv.Itoa(parts), "part", strconv.Itoa(part))
-		for _, name := range []string{"device_days", "supply_all"} {
+		params := append(w.stateValues(), "all", "1", "parts", strconv.Itoa(parts), "part", strconv.Itoa(part), "of", w.main.Database(), "sales", "kept_sales")
+		for _, name := range []string{"device_days", "supply_all", "lot_months"} {
 			if err := w.step(ctx, w.rest, name, params...); err != nil {
 				return err
 			}

@@ -122,9 +122,11 @@ func placements() map[string]place {
 		"late_rows":    {placement: ofItsOwn},
 		"device_days":  {placement: ofItsOwn},
 		"supply_rows":  {placement: ofItsOwn},
+		"lot_months":   {placement: ofItsOwn},
 		"pass_marks":   {placement: ofItsOwn},
 		"kept_sales":   {placement: ofItsOwn},
 		"kept_moves":   {placement: ofItsOwn},
+		"device_slots": {placement: perShard},
 		"detect_runs":  {spread, "pass"},
 	}
 }

@@ -1886,9 +1886,11 @@ CREATE TABLE sale_rows
     `person` String COMMENT '参保人假名(HMAC) · keyed pseudonym of the insured person (psn_no)' CODEC(ZSTD(1)),
     `setting` Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4) COMMENT '就医场景 · setting (yaosu)' CODEC(ZSTD(1)),
     `undone_event` String COMMENT '冲销它的退货事件号 · event_id of the return that undid it (yaosu)' CODEC(ZSTD(1)),
-    `undone_at` DateTime64(3, 'Asia/Shanghai') COMMENT '退货时间,1970 为未退货 · when, 1970 for never (sel_retn_time)' CODEC(ZSTD(1))
+    `undone_at` DateTime64(3, 'Asia/Shanghai') COMMENT '退货时间,1970 为未退货 · when, 1970 for never (sel_retn_time)' CODEC(ZSTD(1)),
+    `month` UInt32 MATERIALIZED toYYYYMM(least(greatest(time, toDateTime64('2015-01-01 00:00:00', 3, 'Asia/Shanghai')), toDateTime64('2045-01-01 00:00:00', 3, 'Asia/Shanghai'))) COMMENT '发生月份,YYYYMM,早于2015年或晚于2045年的按首尾月 · month, kept within 2015 to 2045 (yaosu)' CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(pass)
+PARTITION BY month
 PRIMARY KEY (org, device, time)
 ORDER BY (org, device, time, code, row_hash)
 SETTINGS index_granularity = 8192
@@ -1915,9 +1917,11 @@ CREATE TABLE move_rows
     `split` Bool COMMENT '拆零标志 · units, not packs (trdn_flag)' CODEC(ZSTD(1)),
     `quantity` Nullable(Decimal(18, 6)) COMMENT '整个事件的数量 · quantity of the whole event (purc_retn_cnt, cnt)' CODEC(ZSTD(1)),
     `codes` UInt16 COMMENT '该事件的码行数 · rows of this event that carry a code (drugtracinfo)' CODEC(ZSTD(1)),
-    `person` String COMMENT '参保人假名,通常为空 · person, empty as a rule (psn_no)' CODEC(ZSTD(1))
+    `person` String COMMENT '参保人假名,通常为空 · person, empty as a rule (psn_no)' CODEC(ZSTD(1)),
+    `month` UInt32 MATERIALIZED toYYYYMM(least(greatest(time, toDateTime64('2015-01-01 00:00:00', 3, 'Asia/Shanghai')), toDateTime64('2045-01-01 00:00:00', 3, 'Asia/Shanghai'))) COMMENT '发生月份,YYYYMM,早于2015年或晚于2045年的按首尾月 · month, kept within 2015 to 2045 (yaosu)' CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(pass)
+PARTITION BY month
 PRIMARY KEY (org, drug, lot)
 ORDER BY (org, drug, lot, time, code, row_hash)
 SETTINGS index_granularity = 8192
@@ -2019,15 +2023,14 @@ COMMENT '各终端每日人流,供挑选待核对象 · crowds by device and dat
 
 CREATE TABLE supply_rows
 (
-    `person` String COMMENT '参保人假名 · pseudonym (psn_no)' CODEC(ZSTD(1)),
-    `drug` LowCardinality(String) COMMENT '医疗目录编码 · national catalogue code (med_list_codg)' CODEC(ZSTD(1)),
+    `key` UInt64 COMMENT '参保人与药品的哈希 cityHash64(person, drug) · hash of person and drug (psn_no, med_list_codg)',
     `last_time` DateTime64(3, 'Asia/Shanghai') COMMENT '最近一次购药 · last sale (sel_retn_time)' CODEC(ZSTD(1)),
-    `stock` Float64 COMMENT '其后手中结余,天 · days of supply just after it (prd_days)' CODEC(ZSTD(1)),
-    `peak` Float64 COMMENT '该轮算得的最高结余,天 · the most, as far as this pass looked (prd_days)' CODEC(ZSTD(1)),
-    `pass` UInt64 COMMENT '写入它的轮次 · pass that wrote it (yaosu)' CODEC(ZSTD(1))
+    `stock` Float64 COMMENT '其后手中结余,天,只高不低 · days of supply just after it, at least (prd_days)' CODEC(ZSTD(1)),
+    `high` Float64 COMMENT '历次最高结余,天,只高不低 · the most there ever was, at least (prd_days)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次的两倍,由全部销售算得时加一 · twice the pass that wrote it, and one where all sales were looked at (yaosu)' CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(pass)
-ORDER BY (person, drug)
+ORDER BY key
 SETTINGS index_granularity = 8192
 COMMENT '参保人药品结余,供挑选待核对象 · supply on hand, to choose whom to judge';
 
@@ -2099,7 +2102,8 @@ CREATE VIEW kept_sales
     `undone` UInt8,
     `undone_event` String,
     `undone_at` DateTime64(3, 'Asia/Shanghai'),
-    `sourced` Bool
+    `sourced` Bool,
+    `month` UInt32
 )
 AS SELECT
     if(scheme = 'cn20', concat('8', leftPad(toString(code), 19, '0')), code_text) AS code_key,
@@ -2134,7 +2138,8 @@ AS SELECT
     state = 'undone' AS undone,
     undone_event,
     undone_at,
-    sourced
+    sourced,
+    month
 FROM sale_rows
 FINAL
 WHERE state != 'gone';
@@ -2160,7 +2165,8 @@ CREATE VIEW kept_moves
     `code` UInt64,
     `code_text` String,
     `item` UInt8,
-    `share` Float64
+    `share` Float64,
+    `month` UInt32
 )
 AS SELECT
     if(scheme = 'cn20', concat('8', leftPad(toString(code), 19, '0')), code_text) AS code_key,
@@ -2182,7 +2188,52 @@ AS SELECT
     code,
     code_text,
     (scheme = 'cn20') OR (code_text != '') AS item,
-    toFloat64(ifNull(quantity, 0)) / greatest(codes, 1) AS share
+    toFloat64(ifNull(quantity, 0)) / greatest(codes, 1) AS share,
+    month
 FROM move_rows
 FINAL
 WHERE stands;
+
+CREATE TABLE lot_months
+(
+    `key` UInt64 COMMENT '机构、药品、批号的哈希 cityHash64(org, drug, lot) · hash of institution, drug and lot (fixmedins_code, med_list_codg, manu_lotnum)',
+    `month` UInt32 COMMENT '月份,YYYYMM · month (yaosu)' CODEC(ZSTD(1)),
+    `beyond` Float64 COMMENT '售出减净入库,盒,只高不低 · packs sold beyond those delivered, at least (sel_retn_cnt, purc_retn_cnt)' CODEC(ZSTD(1)),
+    `pass` UInt64 COMMENT '写入它的轮次 · pass that wrote it (yaosu)' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(pass)
+ORDER BY (key, month)
+SETTINGS index_granularity = 8192
+COMMENT '各批号每月进销差,供挑选待核对象 · goods of a lot by month, to choose whom to judge';
+
+CREATE VIEW device_slots
+(
+    `org` LowCardinality(String),
+    `device` LowCardinality(String),
+    `date` Date32,
+    `slots` Array(UInt16)
+)
+AS SELECT
+    org,
+    device,
+    date,
+    groupArray(toUInt16(least(persons, 65535))) AS slots
+FROM
+(
+    SELECT
+        org,
+        device,
+        toDate32(time) AS date,
+        uniqExactIf(person, person != '') AS persons
+    FROM sales
+    WHERE (pay = 'insured') AND (device != '')
+    GROUP BY
+        org,
+        device,
+        date,
+        intDiv(toUnixTimestamp64Milli(time), 300000)
+)
+GROUP BY
+    org,
+    device,
+    date;

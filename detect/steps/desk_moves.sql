@@ -19,5 +19,6 @@ SELECT
     code,
     code_text,
     item,
-    share
+    share,
+    toYYYYMM(time) AS month
 FROM stock_moves

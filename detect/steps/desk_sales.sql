@@ -72,7 +72,8 @@ SELECT
     s.undone,
     s.undone_event,
     s.undone_at,
-    s.item AND r.code_key != '' AND r.first < s.time AS sourced
+    s.item AND r.code_key != '' AND r.first < s.time AS sourced,
+    toYYYYMM(s.time) AS month
 FROM sales AS s
 LEFT JOIN reached AS r ON r.org = s.org AND r.code_key = s.code_key
 WHERE s.code IN (SELECT code FROM judged_codes)

@@ -25,7 +25,7 @@ WITH
         WHERE pay = 'insured'
             AND device != ''
             AND ({all:Bool}
-                OR (time >= (SELECT min(date) FROM wanted)
+                OR (month IN (SELECT toYYYYMM(arrayJoin([date, date + 1])) FROM wanted)
                     AND ((org, device, toDate32(time)) IN (SELECT org, device, date FROM wanted)
                         OR (org, device, toDate32(time) - 1) IN (SELECT org, device, date FROM wanted))))
             AND cityHash64(org) % {parts:UInt32} = {part:UInt32}

@@ -26,5 +26,5 @@ WHERE (org, device, date) NOT IN
     FROM {main:Identifier}.kept_sales
     WHERE pay = 'insured'
         AND org IN (SELECT org FROM touched_sales WHERE gone)
-        AND time >= (SELECT toDate(min(time)) FROM touched_sales WHERE gone)
+        AND month IN (SELECT toYYYYMM(time) FROM touched_sales WHERE gone)
 )

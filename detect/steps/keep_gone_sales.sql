@@ -1,4 +1,3 @@
--- Uploads that are no sale of their own: voided, merged, or with a wrong clock.
 INSERT INTO {main:Identifier}.sale_rows
 (
     org,
@@ -35,11 +34,5 @@ SELECT
     lot,
     person,
     pay
-FROM scans
-WHERE kind = 'sale'
-    AND code IN (SELECT code FROM judged_codes)
-    AND cityHash64(code, code_text, org, event_id, digest) NOT IN
-    (
-        SELECT cityHash64(code, code_text, org, event_id, digest)
-        FROM {desk:Identifier}.sales
-    )
+FROM {desk:Identifier}.gone
+WHERE cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_sales)

@@ -27,3 +27,4 @@ SELECT
 FROM scans
 WHERE kind NOT IN ('sale', 'sale_return', 'void')
     AND code IN (SELECT code FROM judged_codes)
+    AND cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_moves)

@@ -31,3 +31,4 @@ SELECT
     undone_event,
     undone_at
 FROM {desk:Identifier}.sales
+WHERE cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_sales)

@@ -13,8 +13,8 @@ SELECT DISTINCT
     device,
     time
 FROM {main:Identifier}.sale_rows
-WHERE org IN (SELECT substringIndex(entity_id, '/', 1) FROM judged WHERE entity = 'device')
-    AND concat(org, '/', device) IN (SELECT entity_id FROM judged WHERE entity = 'device')
+WHERE month IN (SELECT toYYYYMM(date) FROM judged_days)
+    AND (org, device, toDate32(time)) IN (SELECT org, device, date FROM judged_days)
 UNION DISTINCT
 SELECT DISTINCT
     org,
@@ -22,13 +22,12 @@ SELECT DISTINCT
     time
 FROM {main:Identifier}.sale_rows
 WHERE org IN (SELECT entity_id FROM judged WHERE entity = 'org')
-    AND ((org, formatDateTime(time, '%Y-%m')) IN (SELECT entity_id, period FROM judged WHERE entity = 'org')
-        OR (org, '') IN (SELECT entity_id, period FROM judged WHERE entity = 'org'))
+    AND ((org, month) IN (SELECT entity_id, toUInt32OrZero(replaceOne(period, '-', '')) FROM judged WHERE entity = 'org')
+        OR org IN (SELECT entity_id FROM judged WHERE entity = 'org' AND period = ''))
 UNION DISTINCT
 SELECT DISTINCT
     org,
     device,
     time
 FROM {main:Identifier}.sale_rows
-WHERE org IN (SELECT substringIndex(entity_id, '/', 1) FROM judged WHERE entity = 'lot')
-    AND concat(org, '/', drug, '/', lot) IN (SELECT entity_id FROM judged WHERE entity = 'lot')
+WHERE (org, drug, lot) IN (SELECT org, drug, lot FROM judged_lots)

@@ -3,7 +3,6 @@
 INSERT INTO stock_moves
 SELECT *
 FROM {main:Identifier}.kept_moves
-WHERE org IN (SELECT substringIndex(entity_id, '/', 1) FROM judged WHERE entity IN ('lot', 'org'))
-    AND (concat(org, '/', drug, '/', lot) IN (SELECT entity_id FROM judged WHERE entity = 'lot')
-        OR (org IN (SELECT entity_id FROM judged WHERE entity = 'org')
-            AND (code IN (SELECT code FROM sales) OR code_key IN (SELECT parent FROM packs))))
+WHERE (org, drug, lot) IN (SELECT org, drug, lot FROM judged_lots)
+    OR (org IN (SELECT entity_id FROM judged WHERE entity = 'org')
+        AND (code IN (SELECT code FROM sales) OR code_key IN (SELECT parent FROM packs)))

@@ -1,4 +1,5 @@
 INSERT INTO sales
 SELECT *
 FROM {main:Identifier}.kept_sales
-WHERE (org, device, time) IN (SELECT org, device, time FROM keys)
+WHERE month IN (SELECT toYYYYMM(time) FROM keys)
+    AND (org, device, time) IN (SELECT org, device, time FROM keys)

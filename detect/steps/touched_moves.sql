@@ -1,3 +1,4 @@
+-- Moves that came in, or that something took back.
 INSERT INTO {rest:Identifier}.touched_moves
 SELECT
     org,
@@ -6,7 +7,9 @@ SELECT
     time,
     code_key,
     event_id,
-    kind
+    kind,
+    toYYYYMM(time) AS month
 FROM scans
 WHERE kind NOT IN ('sale', 'sale_return', 'void')
     AND code IN (SELECT code FROM judged_codes)
+    AND cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_moves)

@@ -1,3 +1,4 @@
+-- Sales that came in, or of which something else is true now.
 INSERT INTO {rest:Identifier}.touched_sales
 SELECT
     org,
@@ -5,6 +6,7 @@ SELECT
     time,
     code_key,
     event_id,
+    digest,
     region,
     drug,
     lot,
@@ -18,8 +20,10 @@ SELECT
     person,
     setting,
     undone,
-    false AS gone
+    false AS gone,
+    month
 FROM {desk:Identifier}.sales
+WHERE cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_sales)
 UNION ALL
 SELECT
     org,
@@ -27,6 +31,7 @@ SELECT
     time,
     code_key,
     event_id,
+    digest,
     region,
     drug,
     lot,
@@ -40,12 +45,7 @@ SELECT
     person,
     setting,
     false AS undone,
-    true AS gone
-FROM scans
-WHERE kind = 'sale'
-    AND code IN (SELECT code FROM judged_codes)
-    AND cityHash64(code, code_text, org, event_id, digest) NOT IN
-    (
-        SELECT cityHash64(code, code_text, org, event_id, digest)
-        FROM {desk:Identifier}.sales
-    )
+    true AS gone,
+    toYYYYMM(time) AS month
+FROM {desk:Identifier}.gone
+WHERE cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_sales)

@@ -48,9 +48,7 @@ WITH
         SELECT
             *,
             uniqExactIf(person, person != '') OVER following AS n,
-            max(time) OVER following AS until,
-            uniqExactIf(person, person != '') OVER (PARTITION BY org, device, toStartOfFiveMinutes(time)) AS slot_persons,
-            row_number() OVER (PARTITION BY org, device, toStartOfFiveMinutes(time) ORDER BY time, person) = 1 AS slot_first
+            max(time) OVER following AS until
         FROM swipes
         WINDOW following AS (
             PARTITION BY org, device
@@ -62,7 +60,6 @@ WITH
         SELECT
             org,
             device,
-            groupArrayIf((toDate(time), slot_persons), slot_first) AS slots,
             groupArrayIf((time, until, n), n >= {persons:UInt32}) AS crowds,
             groupArray((time, org, event_id, 'burst', code_key, person, region, paid)) AS swiped
         FROM windows
@@ -74,25 +71,41 @@ WITH
     -- Most crowds of a busy device are usual there, and one look at all its slots
     -- shows it: a date has 288 slots of 5 minutes, so without two dates the 95th
     -- percentile is at least what stands 576 slots lower.
+    usual AS
+    (
+        SELECT
+            org,
+            device,
+            groupArray((date, slots)) AS days,
+            arraySort(groupArrayArray(slots)) AS counts,
+            if(length(counts) < 596, 0, counts[toUInt32(ceil(0.95 * (length(counts) - 576)))]) AS at_least
+        FROM device_slots
+        WHERE (org, device) IN (SELECT org, device FROM crowded)
+        GROUP BY
+            org,
+            device
+    ),
     unusual AS
     (
         SELECT
-            * EXCEPT crowds,
-            arraySort(arrayMap(s -> s.2, slots)) AS counts,
-            if(length(counts) < 596, 0, counts[toUInt32(ceil(0.95 * (length(counts) - 576)))]) AS at_least,
-            arrayFilter(c -> c.3 >= {times:Float64} * at_least, devices.crowds) AS crowds
-        FROM devices
+            d.org AS org,
+            d.device AS device,
+            d.swiped AS swiped,
+            u.days AS days,
+            arrayFilter(c -> c.3 >= {times:Float64} * u.at_least, d.crowds) AS crowds
+        FROM devices AS d
+        INNER JOIN usual AS u ON u.org = d.org AND u.device = d.device
+        WHERE notEmpty(crowds)
     ),
     -- Each crowd with what is usual there on the other dates.
     measured AS
     (
         SELECT
-            * EXCEPT (slots, crowds, counts, at_least),
+            * EXCEPT (days, crowds),
             arrayMap(
-                c -> (c.1, c.2, c.3, arraySort(arrayMap(s -> s.2, arrayFilter(s -> s.1 != toDate(c.1) AND s.1 != toDate(c.2), slots)))),
+                c -> (c.1, c.2, c.3, arraySort(arrayFlatten(arrayMap(s -> s.2, arrayFilter(s -> s.1 != toDate32(c.1) AND s.1 != toDate32(c.2), days))))),
                 crowds) AS crowds
         FROM unusual
-        WHERE notEmpty(crowds)
     ),
     judged AS
     (

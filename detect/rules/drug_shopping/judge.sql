@@ -20,7 +20,7 @@ FROM
         AND drug != ''
         AND person != ''
         AND (person, drug) IN (SELECT person, drug FROM touched_sales WHERE pay = 'insured' AND person != '')
-        AND time >= (SELECT min(date) FROM near)
+        AND month IN (SELECT toYYYYMM(date) FROM near)
         AND toDate(time) IN (SELECT date FROM near)
     GROUP BY
         person,

@@ -19,7 +19,7 @@ WITH
         FROM kept_sales
         WHERE pay = 'insured'
             AND person IN (SELECT person FROM touched_sales WHERE pay = 'insured' AND person != '')
-            AND time >= (SELECT min(date) FROM near)
+            AND month IN (SELECT toYYYYMM(date) FROM near)
             AND toDate(time) IN (SELECT date FROM near)
         WINDOW trip AS (PARTITION BY person ORDER BY time, org)
     )

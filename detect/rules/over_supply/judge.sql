@@ -1,12 +1,13 @@
 -- Persons of whom a touched sale may leave too much on hand.
 SELECT DISTINCT person AS entity_id
-FROM supply_rows
-WHERE peak > {on_hand:Float64} - 0.001
-    AND (person, drug) IN
+FROM touched_sales
+WHERE pay = 'insured'
+    AND person != ''
+    AND cityHash64(person, drug) IN
     (
-        SELECT
-            person,
-            drug
-        FROM touched_sales
-        WHERE pay = 'insured' AND person != '' AND isNotNull(days)
+        SELECT key
+        FROM supply_rows
+        WHERE key IN (SELECT cityHash64(person, drug) FROM touched_sales WHERE pay = 'insured' AND person != '')
+        GROUP BY key
+        HAVING argMax(high, pass) > {on_hand:Float64} - 0.001
     )

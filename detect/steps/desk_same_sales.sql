@@ -1,0 +1,59 @@
+-- Sales that are as a finished pass left them: of those, no rule has anything new to
+-- say. What a pass wrote that was broken off counts as new.
+INSERT INTO {desk:Identifier}.same_sales
+WITH
+    uploads AS
+    (
+        SELECT
+            org,
+            device,
+            time,
+            code,
+            code_text,
+            event_id,
+            digest,
+            if(undone, 'undone', 'stands') AS state,
+            sourced,
+            undone_event,
+            undone_at
+        FROM {desk:Identifier}.sales
+        UNION ALL
+        SELECT
+            org,
+            device,
+            time,
+            code,
+            code_text,
+            event_id,
+            digest,
+            'gone' AS state,
+            false AS sourced,
+            '' AS undone_event,
+            toDateTime64(0, 3, 'Asia/Shanghai') AS undone_at
+        FROM {desk:Identifier}.gone
+    )
+SELECT cityHash64(code, code_text, org, event_id, digest)
+FROM uploads
+WHERE (code, org, device, time, toUInt32(cityHash64(event_id, digest, code_text)), toString(state), sourced, undone_event, undone_at) IN
+(
+    SELECT
+        code,
+        org,
+        device,
+        time,
+        row_hash,
+        toString(argMax(state, pass)),
+        argMax(sourced, pass),
+        argMax(undone_event, pass),
+        argMax(undone_at, pass)
+    FROM {main:Identifier}.sale_rows
+    WHERE month IN (SELECT DISTINCT toYYYYMM(time) FROM uploads)
+        AND code IN (SELECT code FROM uploads)
+    GROUP BY
+        code,
+        org,
+        device,
+        time,
+        row_hash
+    HAVING max(pass) <= {finished:UInt64}
+)
