@@ -137,6 +137,8 @@ func (r *rooms) makeLives(ctx context.Context, room *schema.Conn, selects map[st
 		// Made from a query, tables have no codecs: they are written once and read at once.
 		"CREATE TABLE scan_rows ENGINE = ReplacingMergeTree(promptness) ORDER BY (code, code_text, org, event_id, digest) AS SELECT * FROM "+main+"scan_rows LIMIT 0",
 		"CREATE TABLE voids ENGINE = ReplacingMergeTree(promptness) ORDER BY (org, event_id, digest) AS SELECT * FROM "+main+"voids LIMIT 0",
+		"CREATE TABLE life_rows ENGINE = MergeTree ORDER BY code AS SELECT *, false AS fresh FROM "+main+"scan_rows LIMIT 0",
+		"CREATE TABLE plain_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE touched (code UInt64) ENGINE = ReplacingMergeTree ORDER BY code",
 		"CREATE TABLE judged_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE void_names (org String, key UInt64) ENGINE = MergeTree ORDER BY key",
@@ -158,9 +160,6 @@ func (r *rooms) codeRoom(ctx context.Context, room *schema.Conn, selects map[str
 	if err := r.makeReference(ctx, room); err != nil {
 		return err
 	}
-	if err := r.execAll(ctx, room, "CREATE VIEW moved_codes AS SELECT DISTINCT code FROM stock_moves"); err != nil {
-		return err
-	}
 	return makeViews(ctx, room, selects, codeViews)
 }
 
@@ -174,8 +173,8 @@ func (r *rooms) makeDesk(ctx context.Context, room *schema.Conn, selects map[str
 			FROM `+main+`kept_sales LIMIT 0`,
 		"CREATE TABLE same_sales (key UInt64) ENGINE = MergeTree ORDER BY key",
 		"CREATE TABLE same_moves (key UInt64) ENGINE = MergeTree ORDER BY key",
-		// Busy codes are a choice of speed where there are many; here are few.
-		"CREATE VIEW busy_sales AS SELECT * FROM sales",
+		"CREATE VIEW busy_sales AS SELECT * FROM sales WHERE code IN (SELECT code FROM sales GROUP BY code HAVING count() > 1)",
+		"CREATE VIEW moved_codes AS SELECT code FROM (SELECT code, org FROM sales UNION ALL SELECT code, org FROM stock_moves) GROUP BY code HAVING min(org) != max(org)",
 		fmt.Sprintf("CREATE VIEW late_reversals AS SELECT * FROM `%s`.late_reversals", r.lives.Database()),
 	); err != nil {
 		return err
@@ -228,6 +227,7 @@ func (r *rooms) makeWhole(ctx context.Context, room *schema.Conn, selects map[st
 	if err := r.execAll(ctx, room,
 		"CREATE VIEW sales AS SELECT * FROM "+main+"kept_sales",
 		"CREATE VIEW stock_moves AS SELECT * FROM "+main+"kept_moves",
+		"CREATE VIEW moved_codes AS SELECT DISTINCT code FROM stock_moves",
 		"CREATE VIEW busy_sales AS SELECT * FROM sales WHERE code IN (SELECT code FROM "+main+"sale_rows WHERE state != 'gone' GROUP BY code HAVING count() > 1)",
 	); err != nil {
 		return err

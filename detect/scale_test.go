@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -88,6 +89,7 @@ type scale struct {
 	key    *schema.PersonKey
 	world  *bulk.World
 	rows   float64
+	steps  *os.File // what each step of a pass took: passes.log in dir
 	table  strings.Builder
 }
 
@@ -106,6 +108,11 @@ func newScale(b *testing.B) *scale {
 	if s.key, err = schema.LoadOrCreatePersonKey(filepath.Join(dir, "person.key")); err != nil {
 		b.Fatal(err)
 	}
+	// The engine makes its log of queries at the first query, and not where an earlier
+	// run left one.
+	if err := os.RemoveAll(filepath.Join(dir, "clickhouse", "data", "system")); err != nil {
+		b.Fatal(err)
+	}
 	s.engine, err = local.StartEngine(s.ctx, local.EngineConfig{Dir: dir, MemoryLimit: scaleMemory, ExtraConfig: scaleConfig})
 	if err != nil {
 		b.Fatal(err)
@@ -118,6 +125,10 @@ func newScale(b *testing.B) *scale {
 	if _, err := schema.Apply(s.ctx, s.engine.HTTPDSN()); err != nil {
 		b.Fatal(err)
 	}
+	if s.steps, err = os.OpenFile(filepath.Join(dir, "passes.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = s.steps.Close() })
 	// Merging it all takes longer than the driver waits by default.
 	if s.conn, err = schema.Open(s.engine.HTTPDSN() + "?read_timeout=6h"); err != nil {
 		b.Fatal(err)
@@ -208,11 +219,12 @@ func (s *scale) wait() {
 	<-ctx.Done()
 }
 
-// settle waits for the table to be what it is in the end: one part, each row once.
+// settle waits for the tables to be what they are in the end: one part a partition,
+// each row once.
 func (s *scale) settle() {
 	start := time.Now()
 	for _, table := range s.tables() {
-		parts := "SELECT toFloat64(count()) FROM system.parts WHERE active AND database = currentDatabase() AND table = '" + table + "'"
+		parts := "SELECT toFloat64(max(n)) FROM (SELECT count() AS n FROM system.parts WHERE active AND database = currentDatabase() AND table = '" + table + "' GROUP BY partition)"
 		tick := time.NewTicker(time.Second)
 		for {
 			s.exec("OPTIMIZE TABLE " + table + " FINAL SETTINGS optimize_skip_merged_partitions = 1")
@@ -375,7 +387,7 @@ func (s *scale) pass(what string, do func(context.Context, detect.Config) (detec
 	var report detect.Report
 	s.measure(what, func() {
 		var err error
-		if report, err = do(s.ctx, detect.Config{Conn: s.conn}); err != nil {
+		if report, err = do(s.ctx, detect.Config{Conn: s.conn, Log: slog.New(slog.NewTextHandler(s.steps, &slog.HandlerOptions{Level: slog.LevelDebug}))}); err != nil {
 			s.b.Errorf("%s: %v", what, err)
 		}
 	})

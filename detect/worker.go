@@ -236,7 +236,7 @@ func (w *worker) lifeChunks(ctx context.Context) error {
 }
 
 func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
-	for room, tables := range map[*schema.Conn][]string{w.lives: {"scan_rows", "voids", "judged_codes", "ancestors", "busy_codes", "fates"}, w.desk: {"sales", "stock_moves", "gone", "same_sales", "same_moves"}} {
+	for room, tables := range map[*schema.Conn][]string{w.lives: {"life_rows", "plain_codes", "scan_rows", "voids", "judged_codes", "ancestors", "busy_codes", "fates"}, w.desk: {"sales", "stock_moves", "gone", "same_sales", "same_moves"}} {
 		for _, table := range tables {
 			if err := w.exec(ctx, room, "TRUNCATE TABLE "+table); err != nil {
 				return fmt.Errorf("clear %s: %w", table, err)
@@ -244,14 +244,16 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 		}
 	}
 	codes := []string{"from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10), "sale_pairs", "sale_pairs", "restocks", "restocks",
-		"finished", strconv.FormatUint(w.marks.block(markFinished), 10)}
+		"finished", strconv.FormatUint(w.marks.block(markFinished), 10),
+		"from_block", strconv.FormatUint(w.marks.block(markScans), 10)}
 	names := []string{
-		"lives_scans", "lives_voids", "busy_codes", "fates", "desk_moves", "desk_sales", "desk_gone",
+		"lives_rows", "lives_voids", "plain_codes", "lives_scans", "busy_codes", "fates",
+		"desk_moves", "desk_sales", "desk_gone", "plain_sales", "plain_moves",
 		"keep_sales", "keep_gone_sales", "keep_moves",
 		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
 	}
 	if !w.begins() {
-		names = slices.Insert(names, slices.Index(names, "keep_sales"), "desk_same_sales", "desk_same_moves")
+		names = slices.Insert(names, slices.Index(names, "plain_sales"), "desk_same_sales", "desk_same_moves")
 	}
 	if err := w.step(ctx, w.lives, "judged_codes", codes...); err != nil {
 		return err
@@ -267,7 +269,7 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 		if err := until(ctx, w.lives, "ancestors", func() error { return w.step(ctx, w.lives, "ancestors_next") }); err != nil {
 			return err
 		}
-		names = slices.Insert(names, 1, "lives_packs")
+		names = slices.Insert(names, slices.Index(names, "busy_codes"), "lives_packs")
 	}
 	for _, name := range names {
 		began := time.Now()
@@ -395,13 +397,18 @@ func (w *worker) stateValues() []string {
 	return list
 }
 
-// stateParts is in how many parts states are made from everything, for memory.
-const stateParts = 16
+// States are made from everything in parts, for memory: so many institutions at a
+// time, or more where that were too many parts, and persons in so many parts.
+const (
+	stateOrgs     = 40
+	stateOrgParts = 100
+	statePersons  = 4
+)
 
 // keepStates brings up to date what helps to choose whom to judge.
 func (w *worker) keepStates(ctx context.Context) error {
-	params := append(w.stateValues(), "all", "0", "parts", "1", "part", "0")
 	if !w.begins() && w.marks[markState] == w.stateParams() {
+		params := append(w.stateValues(), "all", "0", "orgs", "[]")
 		for _, name := range []string{"device_days", "device_days_gone", "supply", "lot_months"} {
 			began := time.Now()
 			if err := w.step(ctx, w.rest, name, params...); err != nil {
@@ -416,19 +423,34 @@ func (w *worker) keepStates(ctx context.Context) error {
 			return err
 		}
 	}
-	parts := 1
-	if w.report.Codes > uint64(w.ChunkCodes) {
-		parts = stateParts
+	var orgs []string
+	if err := w.main.QueryRow(ctx, "SELECT arraySort(groupUniqArray(toString(org))) FROM (SELECT DISTINCT org FROM sale_rows UNION DISTINCT SELECT DISTINCT org FROM move_rows)").Scan(&orgs); err != nil {
+		return fmt.Errorf("list the institutions: %w", err)
 	}
-	for part := range parts {
-		params := append(w.stateValues(), "all", "1", "parts", strconv.Itoa(parts), "part", strconv.Itoa(part), "of", w.main.Database(), "sales", "kept_sales")
-		for _, name := range []string{"device_days", "supply_all", "lot_months"} {
+	for some := range slices.Chunk(orgs, max(stateOrgs, len(orgs)/stateOrgParts)) {
+		params := append(w.stateValues(), "all", "1", "orgs", arrayText(some))
+		for _, name := range []string{"device_days", "lot_months"} {
 			if err := w.step(ctx, w.rest, name, params...); err != nil {
 				return err
 			}
 		}
 	}
+	for part := range statePersons {
+		params := []string{"all", "1", "parts", strconv.Itoa(statePersons), "part", strconv.Itoa(part), "of", w.main.Database(), "sales", "kept_sales"}
+		if err := w.step(ctx, w.rest, "supply_all", params...); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// arrayText is how the engine reads an array of texts as a parameter.
+func arrayText(list []string) string {
+	quoted := make([]string, len(list))
+	for i, text := range list {
+		quoted[i] = "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(text) + "'"
+	}
+	return "[" + strings.Join(quoted, ",") + "]"
 }
 
 // noteRun writes what the pass did to detect_runs.

@@ -24,11 +24,10 @@ WITH
         FROM {main:Identifier}.kept_sales
         WHERE pay = 'insured'
             AND device != ''
-            AND ({all:Bool}
+            AND (({all:Bool} AND org IN {orgs:Array(String)})
                 OR (month IN (SELECT toYYYYMM(arrayJoin([date, date + 1])) FROM wanted)
                     AND ((org, device, toDate32(time)) IN (SELECT org, device, date FROM wanted)
                         OR (org, device, toDate32(time) - 1) IN (SELECT org, device, date FROM wanted))))
-            AND cityHash64(org) % {parts:UInt32} = {part:UInt32}
         GROUP BY
             org,
             device,

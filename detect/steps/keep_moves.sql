@@ -28,3 +28,29 @@ FROM scans
 WHERE kind NOT IN ('sale', 'sale_return', 'void')
     AND code IN (SELECT code FROM judged_codes)
     AND cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_moves)
+UNION ALL
+SELECT
+    org,
+    drug,
+    lot,
+    time,
+    code,
+    toUInt32(cityHash64(event_id, digest, code_text)) AS row_hash,
+    {pass:UInt64} AS pass,
+    true AS stands,
+    kind,
+    code_text,
+    if(scheme = 'cn20', '', code_raw) AS code_raw,
+    scheme,
+    if(scheme = 'cn20', '', product) AS other_product,
+    event_id,
+    digest,
+    region,
+    split,
+    quantity,
+    codes,
+    person
+FROM life_rows
+WHERE kind != 'sale'
+    AND fresh
+    AND code IN (SELECT code FROM plain_codes)

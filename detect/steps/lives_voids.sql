@@ -2,4 +2,4 @@ INSERT INTO voids
 SELECT *
 FROM {main:Identifier}.voids
 FINAL
-WHERE org IN (SELECT DISTINCT org FROM scan_rows)
+WHERE org IN (SELECT DISTINCT org FROM life_rows)

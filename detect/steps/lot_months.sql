@@ -58,9 +58,8 @@ FROM
     WHERE NOT s.undone
         AND s.drug != ''
         AND s.lot != ''
-        AND ({all:Bool}
+        AND (({all:Bool} AND s.org IN {orgs:Array(String)})
             OR (s.month IN (SELECT month FROM touched) AND (s.org, s.drug, s.lot, s.month) IN (SELECT org, drug, lot, month FROM touched)))
-        AND cityHash64(s.org) % {parts:UInt32} = {part:UInt32}
     UNION ALL
     SELECT
         m.org AS org,
@@ -75,9 +74,8 @@ FROM
     WHERE m.kind IN ('purchase', 'stock_in', 'purchase_return', 'stock_out')
         AND m.drug != ''
         AND m.lot != ''
-        AND ({all:Bool}
+        AND (({all:Bool} AND m.org IN {orgs:Array(String)})
             OR (m.month IN (SELECT month FROM touched) AND (m.org, m.drug, m.lot, m.month) IN (SELECT org, drug, lot, month FROM touched)))
-        AND cityHash64(m.org) % {parts:UInt32} = {part:UInt32}
 )
 GROUP BY
     org,
