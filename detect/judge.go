@@ -114,6 +114,11 @@ func (w *worker) restRules(ctx context.Context) error {
 		}
 		w.Log.Debug("step done", "step", name, "took", time.Since(began))
 	}
+	var loaded uint64
+	if err := w.rest.QueryRow(ctx, "SELECT count() FROM sales").Scan(&loaded); err != nil {
+		return fmt.Errorf("count the sales of those judged: %w", err)
+	}
+	w.Log.Debug("sales of those judged are at hand", "sales", loaded)
 	for _, rule := range listed {
 		list := listJudged{w.rest.Database(), map[[2]string]bool{}}
 		group := groupJudged{map[string]bool{}}
@@ -136,6 +141,7 @@ func (w *worker) restRules(ctx context.Context) error {
 		if rule.Entity == "group" {
 			judged = group
 		}
+		w.Log.Debug("to be judged", "rule", rule.ID, "entities", len(list.entities))
 		w.run(ctx, w.rest, rule, judged, false)
 		if r := w.rules[rule.ID]; r != nil {
 			r.Judged = uint64(len(list.entities))

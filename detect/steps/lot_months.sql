@@ -6,20 +6,48 @@ WITH
     touched AS
     (
         SELECT
-            org,
-            drug,
-            lot,
+            cityHash64(org, drug, lot) AS key,
             month
         FROM touched_sales
         WHERE drug != '' AND lot != ''
         UNION DISTINCT
         SELECT
-            org,
-            drug,
-            lot,
+            cityHash64(org, drug, lot) AS key,
             month
         FROM touched_moves
         WHERE drug != '' AND lot != ''
+    ),
+    sold AS
+    (
+        SELECT
+            cityHash64(org, drug, lot) AS key,
+            month,
+            product,
+            drug,
+            split,
+            share
+        FROM {main:Identifier}.kept_sales
+        WHERE NOT undone
+            AND drug != ''
+            AND lot != ''
+            AND (({all:Bool} AND org IN {orgs:Array(String)})
+                OR (month IN (SELECT month FROM touched) AND cityHash64(org, drug, lot) IN (SELECT key FROM touched)))
+    ),
+    moved AS
+    (
+        SELECT
+            cityHash64(org, drug, lot) AS key,
+            month,
+            drug,
+            split,
+            share,
+            kind IN ('purchase', 'stock_in') AS comes
+        FROM {main:Identifier}.kept_moves
+        WHERE kind IN ('purchase', 'stock_in', 'purchase_return', 'stock_out')
+            AND drug != ''
+            AND lot != ''
+            AND (({all:Bool} AND org IN {orgs:Array(String)})
+                OR (month IN (SELECT month FROM touched) AND cityHash64(org, drug, lot) IN (SELECT key FROM touched)))
     ),
     units AS
     (
@@ -32,53 +60,36 @@ WITH
         GROUP BY drug
     )
 SELECT
-    cityHash64(org, drug, lot) AS key,
+    key,
     month,
     sum(packs) AS beyond,
     {pass:UInt64} AS pass
 FROM
 (
     SELECT
-        org,
-        drug,
-        lot,
+        key,
         month,
         0. AS packs
     FROM touched
     UNION ALL
     SELECT
-        s.org AS org,
-        s.drug AS drug,
-        s.lot AS lot,
+        s.key AS key,
         s.month AS month,
-        if(s.split, if(p.units > 0, s.share / p.units, if(u.fewest > 0, s.share / u.fewest, 0)), s.share) AS packs
-    FROM {main:Identifier}.kept_sales AS s
-    LEFT JOIN pack_sizes AS p ON p.product = s.product
-    LEFT JOIN units AS u ON u.drug = s.drug
-    WHERE NOT s.undone
-        AND s.drug != ''
-        AND s.lot != ''
-        AND (({all:Bool} AND s.org IN {orgs:Array(String)})
-            OR (s.month IN (SELECT month FROM touched) AND (s.org, s.drug, s.lot, s.month) IN (SELECT org, drug, lot, month FROM touched)))
+        multiIf(NOT s.split, s.share, p.units > 0, s.share / p.units, u.fewest > 0, s.share / u.fewest, 0) AS packs
+    FROM sold AS s
+    LEFT JOIN pack_sizes AS p ON s.split AND p.product = s.product
+    LEFT JOIN units AS u ON s.split AND u.drug = s.drug
     UNION ALL
     SELECT
-        m.org AS org,
-        m.drug AS drug,
-        m.lot AS lot,
+        m.key AS key,
         m.month AS month,
-        if(m.kind IN ('purchase', 'stock_in'),
-            -if(m.split, if(u.most > 0, m.share / u.most, 0), m.share),
-            if(m.split, if(u.fewest > 0, m.share / u.fewest, 0), m.share)) AS packs
-    FROM {main:Identifier}.kept_moves AS m
-    LEFT JOIN units AS u ON u.drug = m.drug
-    WHERE m.kind IN ('purchase', 'stock_in', 'purchase_return', 'stock_out')
-        AND m.drug != ''
-        AND m.lot != ''
-        AND (({all:Bool} AND m.org IN {orgs:Array(String)})
-            OR (m.month IN (SELECT month FROM touched) AND (m.org, m.drug, m.lot, m.month) IN (SELECT org, drug, lot, month FROM touched)))
+        multiIf(
+            NOT m.split, if(m.comes, -m.share, m.share),
+            m.comes, if(u.most > 0, -m.share / u.most, 0),
+            u.fewest > 0, m.share / u.fewest, 0) AS packs
+    FROM moved AS m
+    LEFT JOIN units AS u ON m.split AND u.drug = m.drug
 )
 GROUP BY
-    org,
-    drug,
-    lot,
+    key,
     month
