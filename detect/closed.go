@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -14,6 +15,12 @@ import (
 //go:embed closed.sql
 var selectClosed string
 
+// month is the number of a month in the tables that passes keep.
+func month(t time.Time) uint32 {
+	t = t.In(schema.Shanghai)
+	return uint32(t.Year()*100 + int(t.Month()))
+}
+
 // sayWhyClosed adds to the reason of suspects that no longer stand what took the
 // ground away: which of their sales was returned, voided or told anew, as far as
 // that is what happened.
@@ -22,7 +29,14 @@ func sayWhyClosed(ctx context.Context, conn *schema.Conn, list []standing) error
 		return nil
 	}
 	var orgs, events []string
+	first, last := list[0].FirstTime, list[0].LastTime
 	for _, s := range list {
+		if s.FirstTime.Before(first) {
+			first = s.FirstTime
+		}
+		if s.LastTime.After(last) {
+			last = s.LastTime
+		}
 		for _, event := range s.Events {
 			org, id, _ := strings.Cut(event, "/")
 			orgs, events = append(orgs, org), append(events, id)
@@ -30,7 +44,7 @@ func sayWhyClosed(ctx context.Context, conn *schema.Conn, list []standing) error
 	}
 	became := map[string]string{}
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(bounds()))
-	rows, err := conn.Query(ctx, selectClosed, distinct(orgs), distinct(events))
+	rows, err := conn.Query(ctx, selectClosed, distinct(orgs), distinct(events), month(first), month(last))
 	if err != nil {
 		return fmt.Errorf("see why %d suspects no longer stand: %w", len(list), err)
 	}

@@ -6,7 +6,7 @@ SELECT
         '') AS what
 FROM sale_rows
 FINAL
-WHERE org IN (?) AND event_id IN (?)
+WHERE org IN (?) AND event_id IN (?) AND month BETWEEN ? AND ?
 GROUP BY
     org,
     event_id

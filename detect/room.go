@@ -141,7 +141,7 @@ func (r *rooms) makeLives(ctx context.Context, room *schema.Conn, selects map[st
 		"CREATE TABLE plain_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE touched (code UInt64) ENGINE = ReplacingMergeTree ORDER BY code",
 		"CREATE TABLE judged_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
-		"CREATE TABLE void_names (org String, key UInt64) ENGINE = MergeTree ORDER BY key",
+		"CREATE TABLE void_names (org String, how String, name String) ENGINE = MergeTree ORDER BY how",
 		"CREATE TABLE families (child UInt64, child_key String, parent UInt64, parent_key String, loaded DateTime64(6, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY child",
 		"CREATE TABLE ancestors (child_key String, ancestor UInt64, ancestor_key String) ENGINE = MergeTree ORDER BY child_key",
 	); err != nil {

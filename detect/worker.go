@@ -157,8 +157,15 @@ func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
 		if err := w.step(ctx, w.lives, "void_names", blocks(seen, voids)...); err != nil {
 			return err
 		}
-		if err := w.step(ctx, w.lives, "touched_voids"); err != nil {
-			return err
+		// A look through all ids there are: only for what is named at all.
+		var names []string
+		if err := w.lives.QueryRow(ctx, "SELECT groupUniqArray(how) FROM void_names").Scan(&names); err != nil {
+			return fmt.Errorf("see what voids name: %w", err)
+		}
+		for _, how := range names {
+			if err := w.step(ctx, w.lives, "touched_voids", "how", how, "of", how); err != nil {
+				return err
+			}
 		}
 	}
 	var packs uint64

@@ -4,7 +4,7 @@ SELECT cityHash64(code, code_text, org, event_id, digest)
 FROM scans
 WHERE kind NOT IN ('sale', 'sale_return', 'void')
     AND code IN (SELECT code FROM judged_codes)
-    AND (code, org, drug, lot, time, toUInt32(cityHash64(event_id, digest, code_text)), cityHash64(code, code_text, org, event_id, digest) IN
+    AND (code, org, drug, lot, time, code_text, event_id, digest, cityHash64(code, code_text, org, event_id, digest) IN
     (
         SELECT cityHash64(code, code_text, org, event_id, digest)
         FROM {desk:Identifier}.stock_moves
@@ -16,7 +16,9 @@ WHERE kind NOT IN ('sale', 'sale_return', 'void')
             drug,
             lot,
             time,
-            row_hash,
+            code_text,
+            event_id,
+            digest,
             argMax(stands, pass)
         FROM {main:Identifier}.move_rows
         WHERE month IN
@@ -32,6 +34,8 @@ WHERE kind NOT IN ('sale', 'sale_return', 'void')
             drug,
             lot,
             time,
-            row_hash
+            code_text,
+            event_id,
+            digest
         HAVING max(pass) <= {finished:UInt64}
     )

@@ -34,14 +34,16 @@ WITH
     )
 SELECT cityHash64(code, code_text, org, event_id, digest)
 FROM uploads
-WHERE (code, org, device, time, toUInt32(cityHash64(event_id, digest, code_text)), toString(state), sourced, undone_event, undone_at) IN
+WHERE (code, org, device, time, code_text, event_id, digest, toString(state), sourced, undone_event, undone_at) IN
 (
     SELECT
         code,
         org,
         device,
         time,
-        row_hash,
+        code_text,
+        event_id,
+        digest,
         toString(argMax(state, pass)),
         argMax(sourced, pass),
         argMax(undone_event, pass),
@@ -54,6 +56,8 @@ WHERE (code, org, device, time, toUInt32(cityHash64(event_id, digest, code_text)
         org,
         device,
         time,
-        row_hash
+        code_text,
+        event_id,
+        digest
     HAVING max(pass) <= {finished:UInt64}
 )

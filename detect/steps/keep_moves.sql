@@ -5,7 +5,6 @@ SELECT
     lot,
     time,
     code,
-    toUInt32(cityHash64(event_id, digest, code_text)) AS row_hash,
     {pass:UInt64} AS pass,
     cityHash64(code, code_text, org, event_id, digest) IN
     (
@@ -35,7 +34,6 @@ SELECT
     lot,
     time,
     code,
-    toUInt32(cityHash64(event_id, digest, code_text)) AS row_hash,
     {pass:UInt64} AS pass,
     true AS stands,
     kind,

@@ -4,7 +4,6 @@ SELECT
     device,
     time,
     code,
-    toUInt32(cityHash64(event_id, digest, code_text)) AS row_hash,
     {pass:UInt64} AS pass,
     if(undone, 'undone', 'stands') AS state,
     sourced,

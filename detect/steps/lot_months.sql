@@ -41,7 +41,8 @@ WITH
             drug,
             split,
             share,
-            kind IN ('purchase', 'stock_in') AS comes
+            kind IN ('purchase', 'stock_in') AS comes,
+            kind = 'purchase' AS bought
         FROM {main:Identifier}.kept_moves
         WHERE kind IN ('purchase', 'stock_in', 'purchase_return', 'stock_out')
             AND drug != ''
@@ -63,19 +64,22 @@ SELECT
     key,
     month,
     sum(packs) AS beyond,
+    max(bought) AS bought,
     {pass:UInt64} AS pass
 FROM
 (
     SELECT
         key,
         month,
-        0. AS packs
+        0. AS packs,
+        false AS bought
     FROM touched
     UNION ALL
     SELECT
         s.key AS key,
         s.month AS month,
-        multiIf(NOT s.split, s.share, p.units > 0, s.share / p.units, u.fewest > 0, s.share / u.fewest, 0) AS packs
+        multiIf(NOT s.split, s.share, p.units > 0, s.share / p.units, u.fewest > 0, s.share / u.fewest, 0) AS packs,
+        false AS bought
     FROM sold AS s
     LEFT JOIN pack_sizes AS p ON s.split AND p.product = s.product
     LEFT JOIN units AS u ON s.split AND u.drug = s.drug
@@ -86,7 +90,8 @@ FROM
         multiIf(
             NOT m.split, if(m.comes, -m.share, m.share),
             m.comes, if(u.most > 0, -m.share / u.most, 0),
-            u.fewest > 0, m.share / u.fewest, 0) AS packs
+            u.fewest > 0, m.share / u.fewest, 0) AS packs,
+        m.bought AS bought
     FROM moved AS m
     LEFT JOIN units AS u ON m.split AND u.drug = m.drug
 )

@@ -2,9 +2,10 @@
 INSERT INTO void_names
 SELECT
     org,
-    cityHash64(org, name.1, name.2) AS key
+    target.1 AS how,
+    target.2 AS name
 FROM {main:Identifier}.void_arrivals
-ARRAY JOIN arrayFilter(n -> n.2 != '', [('event', reverses), ('settlement', settlement), ('batch', batch_no)]) AS name
+ARRAY JOIN arrayFilter(t -> t.2 != '', [('event_id', reverses), ('settlement', settlement), ('batch_no', batch_no)]) AS target
 WHERE part_block > {from_block:UInt64}
     AND block > {from_block:UInt64}
     AND block <= {to_block:UInt64}

@@ -24,7 +24,6 @@ CREATE TABLE IF NOT EXISTS sale_rows
     device LowCardinality(String) COMMENT '终端设备编号 · POS or scanner (dev_no)' CODEC(ZSTD),
     time DateTime64(3, 'Asia/Shanghai') COMMENT '销售时间 · when it was sold (sel_retn_time)' CODEC(Delta, ZSTD),
     code UInt64 COMMENT '码键数值 · numeric code key (drug_trac_codg)' CODEC(ZSTD),
-    row_hash UInt32 COMMENT '事件号与内容摘要 · hash of event_id, content and key (yaosu)' CODEC(ZSTD),
     pass UInt64 COMMENT '写入它的轮次,最新一轮保留 · pass that wrote it; the latest stays (yaosu)' CODEC(ZSTD),
     state Enum8('gone' = 0, 'stands' = 1, 'undone' = 2) COMMENT 'gone 已撤销或并入他次上传,stands 有效,undone 已退货 · voided or merged, stands, undone (yaosu)' CODEC(ZSTD),
     sourced Bool COMMENT '售前本机构有该码(或其上级包装)入库 · goods-in of the code or a larger pack at this org before the sale (yaosu)' CODEC(ZSTD),
@@ -50,12 +49,13 @@ CREATE TABLE IF NOT EXISTS sale_rows
     setting Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4) COMMENT '就医场景 · setting (yaosu)' CODEC(ZSTD),
     undone_event String COMMENT '冲销它的退货事件号 · event_id of the return that undid it (yaosu)' CODEC(ZSTD),
     undone_at DateTime64(3, 'Asia/Shanghai') COMMENT '退货时间,1970 为未退货 · when, 1970 for never (sel_retn_time)' CODEC(ZSTD),
-    month UInt32 MATERIALIZED toYYYYMM(least(greatest(time, toDateTime64('2015-01-01 00:00:00', 3, 'Asia/Shanghai')), toDateTime64('2045-01-01 00:00:00', 3, 'Asia/Shanghai'))) COMMENT '发生月份,YYYYMM,早于2015年或晚于2045年的按首尾月 · month, kept within 2015 to 2045 (yaosu)' CODEC(ZSTD)
+    month UInt32 MATERIALIZED toYYYYMM(least(greatest(time, toDateTime64('2015-01-01 00:00:00', 3, 'Asia/Shanghai')), toDateTime64('2045-01-01 00:00:00', 3, 'Asia/Shanghai'))) COMMENT '发生月份,YYYYMM,早于2015年或晚于2045年的按首尾月 · month, kept within 2015 to 2045 (yaosu)' CODEC(ZSTD),
+    INDEX of_person person TYPE bloom_filter(0.002) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(pass)
 PARTITION BY month
 PRIMARY KEY (org, device, time)
-ORDER BY (org, device, time, code, row_hash)
+ORDER BY (org, device, time, code, code_text, event_id, digest)
 COMMENT '各轮检测留存的销售,请查询 sales · sales as passes keep them; query sales';
 
 CREATE TABLE IF NOT EXISTS move_rows
@@ -65,7 +65,6 @@ CREATE TABLE IF NOT EXISTS move_rows
     lot LowCardinality(String) COMMENT '生产批号 · lot (manu_lotnum)' CODEC(ZSTD),
     time DateTime64(3, 'Asia/Shanghai') COMMENT '发生时间 · when it happened (purc_retn_stoin_time, inv_chg_time, invdate)' CODEC(Delta, ZSTD),
     code UInt64 COMMENT '码键数值 · numeric code key (drug_trac_codg)' CODEC(ZSTD),
-    row_hash UInt32 COMMENT '事件号与内容摘要 · hash of event_id, content and key (yaosu)' CODEC(ZSTD),
     pass UInt64 COMMENT '写入它的轮次 · pass that wrote it; the latest stays (yaosu)' CODEC(ZSTD),
     stands Bool COMMENT '未被撤销 · no void took it back (yaosu)' CODEC(ZSTD),
     kind Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '业务类型 · what happened (infno)' CODEC(ZSTD),
@@ -85,7 +84,7 @@ CREATE TABLE IF NOT EXISTS move_rows
 ENGINE = ReplacingMergeTree(pass)
 PARTITION BY month
 PRIMARY KEY (org, drug, lot)
-ORDER BY (org, drug, lot, time, code, row_hash)
+ORDER BY (org, drug, lot, time, code, code_text, event_id, digest)
 COMMENT '各轮检测留存的出入库与盘存,请查询 scans · goods moves as passes keep them; query scans';
 
 -- What a person has on hand of a drug after the last sale. Only candidates come
@@ -109,6 +108,7 @@ CREATE TABLE IF NOT EXISTS lot_months
     key UInt64 COMMENT '机构、药品、批号的哈希 cityHash64(org, drug, lot) · hash of institution, drug and lot (fixmedins_code, med_list_codg, manu_lotnum)',
     month UInt32 COMMENT '月份,YYYYMM · month (yaosu)' CODEC(ZSTD),
     beyond Float64 COMMENT '售出减净入库,盒,只高不低 · packs sold beyond those delivered, at least (sel_retn_cnt, purc_retn_cnt)' CODEC(ZSTD),
+    bought Bool COMMENT '当月有采购 · whether any of it was bought in the month (yaosu)' CODEC(ZSTD),
     pass UInt64 COMMENT '写入它的轮次 · pass that wrote it (yaosu)' CODEC(ZSTD)
 )
 ENGINE = ReplacingMergeTree(pass)

@@ -24,7 +24,8 @@ WHERE key IN
     (
         SELECT
             key,
-            argMax(beyond, pass) AS packs
+            argMax(beyond, pass) AS packs,
+            argMax(bought, pass) AS had
         FROM lot_months
         WHERE key IN (SELECT key FROM lots)
         GROUP BY
@@ -32,5 +33,5 @@ WHERE key IN
             month
     )
     GROUP BY key
-    HAVING sum(packs) > {margin:UInt32} * 0.999999
+    HAVING max(had) AND sum(packs) > {margin:UInt32} * 0.999999
 )
