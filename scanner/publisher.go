@@ -86,6 +86,10 @@ const (
 // was not sent, and the Publisher goes on.
 var ErrTooLarge = errors.New("larger than this NATS takes")
 
+// ErrRefused is of a message that the stream will never take, whoever sends it
+// however often: it is larger than the stream allows. Others may be fine.
+var ErrRefused = errors.New("the stream will never take one of them")
+
 // Message is a ready-made message, such as an Arrow stream.
 type Message struct {
 	Region, Org string
@@ -185,6 +189,9 @@ func New(js jetstream.JetStream, cfg Config) (*Publisher, error) {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
 	largest := int(js.Conn().MaxPayload()) - headerRoom
+	if largest <= 0 {
+		return nil, errors.New("not connected to NATS yet: nobody knows how large a message may be")
+	}
 	cfg.MessageBytes = min(cfg.MessageBytes, largest)
 	return &Publisher{
 		js:        own,
