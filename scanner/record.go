@@ -124,5 +124,8 @@ func decodePlace(b []byte) (place, bool) {
 	if _, err := fmt.Sscanf(string(b), placeFormat, &p.segment, &p.offset, &sum); err != nil {
 		return place{}, false
 	}
-	return p, bytes.Equal(b, p.encode())
+	if !bytes.Equal(b, p.encode()) {
+		return place{}, false
+	}
+	return p, true
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,9 @@ import (
 // tillEnv has this program be a till that stores sales; its value is the directory
 // of the spool and the number of its life.
 const tillEnv = "YAOSU_TEST_TILL"
+
+// limitEnv has it write no larger files than so many bytes.
+const limitEnv = "YAOSU_TEST_LIMIT"
 
 func TestMain(m *testing.M) {
 	if how := os.Getenv(tillEnv); how != "" {
@@ -180,6 +184,11 @@ func segment(t testing.TB, org, from, before int) (b []byte, ends []int) {
 // which of them are stored.
 func till(how string) error {
 	life, dir, _ := strings.Cut(how, ":")
+	if limit := number(os.Getenv(limitEnv)); limit > 0 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: uint64(limit), Max: uint64(limit)}); err != nil {
+			return err
+		}
+	}
 	s, err := scanner.Open(scanner.SpoolConfig{Dir: dir})
 	if err != nil {
 		return err
