@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,9 +36,22 @@ type BrokerConfig struct {
 	// MaxPayload is the largest message, in bytes. Default 8 MiB.
 	MaxPayload int32
 
+	// Callout, when given, has everybody but our own parts say who he is. Default: the
+	// server asks nobody.
+	Callout *Callout
+
 	// Log gets the server's errors and warnings, and its notices at level debug.
 	// Default: nowhere.
 	Log *slog.Logger
+}
+
+// Callout says whom the server asks who a new connection is: whoever answers its
+// auth callout as User.
+type Callout struct {
+	User, Password string // of our own parts, which are not asked about
+	Issuer         string // public key, of an account, that the answers are signed with
+	Cipher         string // public curve key that the questions are encrypted for
+	System         string // public key of the user of the system account
 }
 
 // Broker is a running NATS server with JetStream.
@@ -46,6 +60,28 @@ type Broker struct {
 	lock      *os.File // the directory is this Broker's
 	closeOnce sync.Once
 	closeErr  error
+}
+
+// configure says in the words of the server's configuration, of which JSON is a
+// part, what deploy/nats says there.
+func (c *Callout) configure(options *server.Options) error {
+	type block map[string]any
+	text, err := json.Marshal(block{
+		"authorization": block{
+			"users": []block{{"user": c.User, "password": c.Password}},
+			"auth_callout": block{
+				"issuer":     c.Issuer,
+				"xkey":       c.Cipher,
+				"auth_users": []string{c.User, c.System},
+			},
+		},
+		"accounts":       block{"SYS": block{"users": []block{{"nkey": c.System}}}},
+		"system_account": "SYS",
+	})
+	if err != nil {
+		return err
+	}
+	return options.ProcessConfigString(string(text))
 }
 
 const defaultMaxPayload = 8 << 20
@@ -84,7 +120,7 @@ func StartBroker(ctx context.Context, cfg BrokerConfig) (*Broker, error) {
 }
 
 func startServer(ctx context.Context, dir string, cfg BrokerConfig) (*server.Server, error) {
-	s, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName: "yaosu",
 		Host:       "127.0.0.1",
 		Port:       cfg.Port,
@@ -95,7 +131,13 @@ func startServer(ctx context.Context, dir string, cfg BrokerConfig) (*server.Ser
 		MaxPayload: cfg.MaxPayload,
 		// Default 64 MB, of which one large message may not take the most part.
 		MaxPending: max(server.MAX_PENDING_SIZE, 4*int64(cfg.MaxPayload)),
-	})
+	}
+	if cfg.Callout != nil {
+		if err := cfg.Callout.configure(options); err != nil {
+			return nil, err
+		}
+	}
+	s, err := server.NewServer(options)
 	if err != nil {
 		return nil, err
 	}
