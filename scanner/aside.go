@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 	"unicode/utf8"
+
+	"yaosu/schema"
 )
 
 // asideState is what is known of set-aside.ndjson.
@@ -27,13 +29,14 @@ type asideEntry struct {
 	Reason   string          `json:"reason"`
 	Region   string          `json:"region,omitempty"`
 	Org      string          `json:"org,omitempty"`
+	Refusal  *schema.Refusal `json:"refusal,omitempty"` // of an event that was refused before
 	Event    json.RawMessage `json:"event,omitempty"`
 	Text     string          `json:"text,omitempty"`  // an event that is no JSON
 	Bytes    []byte          `json:"bytes,omitempty"` // of what is no text either, in base64
 }
 
 func newAsideEntry(reason string, r record) asideEntry {
-	e := asideEntry{SetAside: time.Now(), Reason: reason, Region: r.region, Org: r.org}
+	e := asideEntry{SetAside: time.Now(), Reason: reason, Region: r.region, Org: r.org, Refusal: r.refusal}
 	switch {
 	case json.Valid(r.event):
 		e.Event = r.event
@@ -176,6 +179,9 @@ func (s *Spool) Readmit(ctx context.Context) (events int, err error) {
 			return nil
 		}
 		events++
+		if e.Refusal != nil {
+			return s.StoreRefused(ctx, e.Region, e.Org, event, *e.Refusal)
+		}
 		return s.Store(ctx, e.Region, e.Org, []json.RawMessage{event})
 	})
 	if err != nil {

@@ -299,7 +299,7 @@ func (d *drain) collect() (round, error) {
 			continue
 		}
 		// What is no JSON travels alone, lest it harm its neighbours.
-		alone := !json.Valid(next.event)
+		alone := next.refusal != nil || !json.Valid(next.event)
 		subject := schema.ScanSubject(next.region, next.org)
 		full := inMessage[subject] > 0 && inMessage[subject]+len(next.event) >= largest
 		if len(r.records) > 0 && (alone || full) {
@@ -392,7 +392,13 @@ func (d *drain) attempt(ctx context.Context, records []record) (tooLarge []aside
 		return nil, err
 	}
 	for _, next := range records {
-		err = p.Add(ctx, next.region, next.org, next.event)
+		if next.refusal == nil {
+			err = p.Add(ctx, next.region, next.org, next.event)
+		} else {
+			err = p.AddMessage(ctx, &Message{
+				Region: next.region, Org: next.org, ContentType: schema.ContentRefused, Body: next.event, Events: 1, Refusal: next.refusal,
+			})
+		}
 		if errors.Is(err, ErrTooLarge) {
 			tooLarge = append(tooLarge, newAsideEntry(err.Error(), next))
 			err = nil

@@ -97,6 +97,10 @@ type Message struct {
 	// ContentType is one of schema's.
 	ContentType string
 
+	// Refusal says why Body, an event with the content type schema.ContentRefused, was
+	// refused already. Nil for anything else.
+	Refusal *schema.Refusal
+
 	// Body is the Publisher's until Flush has returned.
 	Body []byte
 

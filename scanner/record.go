@@ -3,9 +3,13 @@ package scanner
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
+
+	"yaosu/schema"
 )
 
 // A record of a segment is one event:
@@ -16,7 +20,8 @@ import (
 //	16  CRC-32C of all that follows the mark, itself left out
 //	20  text: region, blank, org, blank, the event as it was given
 //
-// Numbers are little-endian.
+// Before an event that was refused stand a zero byte and the refusal as a line of
+// JSON. Numbers are little-endian.
 const headerBytes = 20
 
 const mark = "\xf5YS1"
@@ -29,6 +34,7 @@ type record struct {
 	region, org string
 	event       []byte
 	stored      time.Time
+	refusal     *schema.Refusal // nil: a good one
 }
 
 // appendRecord appends the record of an event to b.
@@ -75,12 +81,24 @@ func parseRecord(b []byte) (record, int) {
 	if !whole {
 		return record{}, 0
 	}
-	return record{
-		region: string(region),
-		org:    string(org),
-		event:  event,
-		stored: storedAt(b),
-	}, len(b)
+	r := record{region: string(region), org: string(org), event: event, stored: storedAt(b)}
+	if len(event) > 0 && event[0] == 0 {
+		why, raw, _ := bytes.Cut(event[1:], []byte{'\n'})
+		r.event, r.refusal = raw, &schema.Refusal{}
+		if json.Unmarshal(why, r.refusal) != nil {
+			return record{}, 0
+		}
+	}
+	return r, len(b)
+}
+
+// refusedEvent is how a refused event stands in a record.
+func refusedEvent(raw []byte, why schema.Refusal) ([]byte, error) {
+	line, err := json.Marshal(why)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]byte{0}, line, []byte{'\n'}, raw), nil
 }
 
 func storedAt(b []byte) time.Time { return time.UnixMilli(int64(binary.LittleEndian.Uint64(b[8:]))) }

@@ -51,11 +51,15 @@ type outgoing struct {
 }
 
 func (o *outgoing) msg() *nats.Msg {
-	return &nats.Msg{
-		Subject: o.subject,
-		Header:  nats.Header{schema.HeaderContentType: {o.ContentType}, jetstream.MsgIDHeader: {o.id}},
-		Data:    o.Body,
+	header := nats.Header{schema.HeaderContentType: {o.ContentType}, jetstream.MsgIDHeader: {o.id}}
+	if why := o.Refusal; why != nil {
+		header.Set(schema.HeaderRejectCode, why.Code)
+		header.Set(schema.HeaderRejectReason, why.Reason)
+		if why.Field != "" {
+			header.Set(schema.HeaderRejectField, why.Field)
+		}
 	}
+	return &nats.Msg{Subject: o.subject, Header: header, Data: o.Body}
 }
 
 // flight is what one acknowledgement is awaited for: a message or a batch.

@@ -357,9 +357,39 @@ func (s *Spool) Store(ctx context.Context, region, org string, events []json.Raw
 		if len(event) > maxEventBytes {
 			return fmt.Errorf("event %d of %s, %d bytes: %w", i+1, org, len(event), ErrTooLarge)
 		}
+		if len(event) > 0 && event[0] == 0 {
+			return fmt.Errorf("event %d of %s begins with a zero byte", i+1, org)
+		}
 		records = appendRecord(records, region, org, oneLine(event), now)
 	}
-	g, leads, err := s.join(records, len(events))
+	return s.keep(ctx, records, len(events))
+}
+
+// Unknown stands for the region or org of a refused event that nobody could read.
+const Unknown = "unknown"
+
+// StoreRefused keeps an event that was refused here, with its bytes and the reason,
+// so that it comes among the rejects. It promises what Store does.
+func (s *Spool) StoreRefused(ctx context.Context, region, org string, raw []byte, why schema.Refusal) error {
+	if !regionToken.MatchString(region) {
+		region = Unknown
+	}
+	if !orgToken.MatchString(org) {
+		org = Unknown
+	}
+	if len(raw) > maxEventBytes {
+		return fmt.Errorf("a refused event of %s, %d bytes: %w", org, len(raw), ErrTooLarge)
+	}
+	event, err := refusedEvent(raw, why)
+	if err != nil {
+		return fmt.Errorf("keep a refused event: %w", err)
+	}
+	return s.keep(ctx, appendRecord(nil, region, org, event, time.Now()), 1)
+}
+
+// keep returns when records are synced.
+func (s *Spool) keep(ctx context.Context, records []byte, events int) error {
+	g, leads, err := s.join(records, events)
 	if err != nil {
 		return err
 	}

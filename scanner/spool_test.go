@@ -246,6 +246,31 @@ func TestEventsOfAnyFormTravelUnharmed(t *testing.T) {
 	}
 }
 
+func TestARefusedEventTravelsWithItsReason(t *testing.T) {
+	js := withStreams(t, local.BrokerConfig{})
+	s := openSpool(t, quick(t.TempDir(), js.Conn().ConnectedUrl()))
+	raw := "not\nJSON \x00"
+	why := schema.Refusal{Code: schema.RefuseJSON, Field: "time", Reason: "not a JSON object"}
+	if err := s.StoreRefused(t.Context(), "", "P 1", []byte(raw), why); err != nil {
+		t.Fatal(err)
+	}
+	store(t, s, 1, 0, 1)
+	running(t, s)
+	drained(t, s)
+	got := read(t, js)[0]
+	if got.subject != "scan.v1.unknown.unknown" || got.body != raw {
+		t.Errorf("got %q on %s", got.body, got.subject)
+	}
+	for name, want := range map[string]string{
+		schema.HeaderContentType: schema.ContentRefused, schema.HeaderRejectCode: "json", schema.HeaderRejectField: "time", schema.HeaderRejectReason: "not a JSON object",
+	} {
+		if h := got.header.Get(name); h != want {
+			t.Errorf("%s: got %q, want %q", name, h, want)
+		}
+	}
+	wantSales(t, js, 1, 0, 1)
+}
+
 func TestWhatNATSWillNeverTakeHoldsUpNobody(t *testing.T) {
 	js := withStreams(t, local.BrokerConfig{MaxPayload: 64 << 10})
 	stream, err := js.Stream(t.Context(), schema.StreamScans)
