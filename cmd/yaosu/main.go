@@ -34,6 +34,7 @@ func verbs() []*cli.Command {
 		ingestCommand(),
 		detectCommand(),
 		publishCommand(),
+		scannerCommand(),
 		suspectsCommand(),
 		reviewCommand(),
 		traceCommand(),
