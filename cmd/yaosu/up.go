@@ -46,7 +46,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "clickhouse-http-port", Usage: "`PORT` of ClickHouse's HTTP interface on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.StringFlag{Name: "nats-sync", Usage: "when the disk must confirm what NATS acknowledges: `WHEN` is always (before it does; a power cut loses nothing) or interval (every 2 minutes; faster, most of all for messages of one event)", Value: "interval", Validator: oneOf("interval", "always")},
 			&cli.DurationFlag{Name: "detect-every", Usage: "how often (`TIME`) the detectors look whether anything came in", Value: 10 * time.Second},
-		}, ingestFlags()...),
+		}, append(doorFlags(), ingestFlags()...)...),
 		Action: up,
 	}
 }
@@ -70,7 +70,11 @@ func up(ctx context.Context, cmd *cli.Command) (err error) {
 	if cmd.String("nats") != "" {
 		return usageErrorf("up runs a NATS of its own: leave out --nats (and %s), or run the parts against yours with ingest and detect", twin("nats"))
 	}
-	s := &system{cmd: cmd, dir: cmd.String("data"), log: newLog(cmd)}
+	door, err := doorConfig(cmd)
+	if err != nil {
+		return err
+	}
+	s := &system{cmd: cmd, dir: cmd.String("data"), log: newLog(cmd), behind: door}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -96,6 +100,11 @@ type system struct {
 	conn   *schema.Conn
 	door   net.Listener
 	key    *schema.PersonKey
+
+	behind  gate.Config // what is behind the door
+	counted *counted    // of all parts
+	detects detect.Metrics
+	ingests ingest.Metrics
 
 	dsn  string // of ClickHouse, for our own parts
 	ends endpoints
@@ -127,6 +136,16 @@ func (s *system) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.openDoor(); err != nil {
+		return err
+	}
+	s.counted = newCounted()
+	s.counted.ingest(&s.ingests)
+	s.counted.detect(&s.detects)
+	if s.engine != nil {
+		s.counted.engine(s.engine)
+	}
+	s.behind.Metrics, s.behind.Listener, s.behind.Lives = s.counted.registry, s.door, s.conn
+	if err := behindDoor(ctx, &s.behind, s.js, s.cmd.Int("stream-replicas"), s.counted); err != nil {
 		return err
 	}
 	return s.ports.write(s.dir)
@@ -263,7 +282,11 @@ func (s *system) openDoor() (err error) {
 			return fmt.Errorf("open the HTTP door: %w", err)
 		}
 	}
-	s.ends.HTTP = "http://" + s.door.Addr().String()
+	scheme := "http://"
+	if s.behind.TLS != nil {
+		scheme = "https://"
+	}
+	s.ends.HTTP = scheme + s.door.Addr().String()
 	s.ports.HTTP = portOf(s.ends.HTTP)
 	return nil
 }
@@ -276,21 +299,11 @@ func (s *system) run(ctx context.Context) error {
 	defer stop()
 	group.Go(func() error {
 		defer stop()
-		return gate.Run(doors, gate.Config{
-			Listener: s.door,
-			Ready: []gate.Probe{
-				{Name: "clickhouse", Check: s.conn.Ping},
-				{Name: "nats", Check: func(ctx context.Context) error {
-					_, err := s.js.AccountInfo(ctx)
-					return err
-				}},
-			},
-			Log: s.log.With("part", "gate"),
-		})
+		return gate.Run(doors, s.behind)
 	})
 	group.Go(func() error {
 		cfg := ingestConfig(s.cmd)
-		cfg.JS, cfg.Conn, cfg.Key = s.js, s.conn, s.key
+		cfg.JS, cfg.Conn, cfg.Key, cfg.Metrics = s.js, s.conn, s.key, &s.ingests
 		limitMemory(systemMemory)
 		return ingest.Run(behind, cfg)
 	})
@@ -314,6 +327,7 @@ func (s *system) runDetect(ctx context.Context) error {
 		Conn:      s.conn,
 		JetStream: s.js,
 		Every:     s.cmd.Duration("detect-every"),
+		Metrics:   &s.detects,
 		Log:       s.log.With("part", "detect"),
 	})
 }
