@@ -17,14 +17,14 @@ import (
 
 	"yaosu/ingest"
 	"yaosu/internal/enginetest"
-	"yaosu/local"
+	"yaosu/internal/proc"
 	"yaosu/schema"
 )
 
-// The test binary is also the program, under the name yaosu, and the engine that
-// the program starts.
+// The test binary is also the program, under the name yaosu, the engine that the
+// program starts, and brokers and ingesters of tests.
 func TestMain(m *testing.M) {
-	local.MaybeEngineChild()
+	proc.MaybeChild()
 	testscript.Main(tests{m}, map[string]func(){"yaosu": func() { os.Exit(yaosu()) }})
 }
 

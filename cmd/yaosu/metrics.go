@@ -10,6 +10,7 @@ import (
 	"yaosu/gate"
 	"yaosu/ingest"
 	"yaosu/local"
+	"yaosu/scanner"
 )
 
 // counted is what /metrics serves of the parts that run in this process. The parts
@@ -44,6 +45,28 @@ func (c *counted) sink(s *gate.JetStreamSink) {
 	} {
 		c.counter(m.name, m.help, func() float64 { return float64(m.of(s.Counts())) })
 	}
+}
+
+func (c *counted) spool(s *scanner.Spool) {
+	for _, m := range []struct {
+		name, help string
+		of         func(scanner.Status) float64
+	}{
+		{"yaosu_scanner_pending_events", "Events on disk that NATS has not acknowledged.", func(s scanner.Status) float64 { return float64(s.Pending) }},
+		{"yaosu_scanner_oldest_timestamp_seconds", "When the oldest of them was stored, 0 when none waits.", func(s scanner.Status) float64 { return unixSeconds(s.Oldest) }},
+		{"yaosu_scanner_spool_bytes", "Bytes of the spool's files.", func(s scanner.Status) float64 { return float64(s.Bytes) }},
+		{"yaosu_scanner_spool_limit_bytes", "Bytes at which nothing new is taken.", func(s scanner.Status) float64 { return float64(s.MaxBytes) }},
+		{"yaosu_scanner_set_aside_events", "Events that NATS will never take, in set-aside.ndjson.", func(s scanner.Status) float64 { return float64(s.SetAside) }},
+		{"yaosu_scanner_connected", "1 while NATS is connected.", func(s scanner.Status) float64 {
+			if s.Connected {
+				return 1
+			}
+			return 0
+		}},
+	} {
+		c.gauge(m.name, m.help, func() float64 { return m.of(s.Status()) })
+	}
+	c.counter("yaosu_scanner_sent_events_total", "Events that NATS acknowledged.", func() float64 { return float64(s.Status().Drained) })
 }
 
 func (c *counted) ingest(metrics *ingest.Metrics) {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -37,11 +36,11 @@ func scannerCommand() *cli.Command {
 			"sends it to NATS whenever the network allows: after a power cut, after ten days, each sale\n" +
 			"once and in its order. A check is asked upstream; while nobody answers there, the reply is a\n" +
 			"warning with `degraded`, and says when the box was sold here before.\n\n" +
-			"Begin: ask who runs the system for a credential (they say `yaosu org add`), write the token\n" +
-			"into a file that only the agent can read, and name the credential in the URL:\n\n" +
+			"Ask who runs the system for a credential (they say `yaosu org add`), write the token into a\n" +
+			"file that only the agent can read, and name the credential in the URL. Example:\n\n" +
 			"  yaosu scanner --nats nats://renmin@nats.example.org:4222 --credential renmin.token \\\n" +
 			"                --spool /var/lib/yaosu-scanner --org P53090200417:530902\n\n" +
-			"Then point the till at http://" + agentDoor + " and look how it is:\n\n" +
+			"Then point the till to http://" + agentDoor + " and look how it is:\n\n" +
 			"  yaosu scanner --status --spool /var/lib/yaosu-scanner\n\n" +
 			"Events that NATS will never take are in set-aside.ndjson of the spool, with the reason. When\n" +
 			"the reason is gone, stop the agent and run it once with --readmit. docs/agent.md tells all.",
@@ -77,33 +76,34 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	log := cfg.Log
-	spool, err := scanner.Open(cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, spool.Close()) }()
 	if cmd.Bool("readmit") {
-		n, err := spool.Readmit(ctx)
-		fmt.Fprintf(out, "%d 条搁置的事件已放回队列,启动代理后重新上传\n", n)
-		return err
+		return readmit(ctx, out, cfg)
 	}
 	senders, err := agentSenders(cmd.StringSlice("org"))
 	if err != nil {
 		return err
 	}
-	if cfg.NATS == "" {
-		return usageErrorf("yaosu scanner needs --nats URL: where the events go")
+	listener, err := net.Listen("tcp", cmd.String("listen"))
+	if err != nil {
+		return fmt.Errorf("open the HTTP door: %w", err)
 	}
+	defer listener.Close()
+	if !gate.Loopback(listener.Addr()) {
+		return usageErrorf("--listen %s: whoever reaches it could sell for this shop, so an agent listens on this machine only, such as %s", cmd.String("listen"), agentDoor)
+	}
+	spool, err := scanner.Open(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, spool.Close()) }()
+	log := cfg.Log
 	agent, err := offline.Open(offline.Config{Sink: spool, Conn: spool.Conn, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
-	listener, err := net.Listen("tcp", cmd.String("listen"))
-	if err != nil {
-		return fmt.Errorf("open the HTTP door: %w", err)
-	}
+	counted := newCounted()
+	counted.spool(spool)
 	door := gate.Config{
 		Listener: listener,
 		Senders:  senders,
@@ -111,11 +111,11 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 		Refused:  refusals{spool},
 		Check:    agent,
 		Ready:    []gate.Probe{{Name: "spool", Check: func(context.Context) error { return roomIn(spool.Status()) }}},
-		Metrics:  prometheus.NewRegistry(),
+		Metrics:  counted.registry,
 		Log:      log,
-	}
-	if err := spoolMetrics(door.Metrics, spool); err != nil {
-		return errors.Join(err, listener.Close())
+		// A till or a few, on a small machine.
+		MaxMemory:  32 << 20,
+		MaxClients: 200,
 	}
 	limitMemory(agentMemory)
 	log.Info("the door is open", "address", listener.Addr().String(), "spool", dir, "waiting", spool.Status().Pending)
@@ -131,6 +131,21 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	return group.Wait()
 }
 
+// readmit puts back what was set aside.
+func readmit(ctx context.Context, out io.Writer, cfg scanner.SpoolConfig) (err error) {
+	spool, err := scanner.Open(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, spool.Close()) }()
+	n, err := spool.Readmit(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d 条搁置的事件已放回队列,启动代理后重新上传\n", n)
+	return nil
+}
+
 // agentMemory is what the garbage collector keeps an agent below, see limitMemory: a
 // till's machine is small.
 const agentMemory = 96 << 20
@@ -139,9 +154,13 @@ func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
 	cfg := scanner.SpoolConfig{
 		Dir:      cmd.String("spool"),
 		MaxBytes: cmd.Int64("spool-bytes"),
-		NATS:     cmd.String("nats"),
 		Log:      newLog(cmd).With("part", "scanner"),
 	}
+	at, err := natsAddress(cmd)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.NATS = at.url
 	u, err := url.Parse(cfg.NATS)
 	if err != nil {
 		return cfg, usageErrorf("--nats is no URL, want nats://NAME@host:4222")
@@ -194,7 +213,7 @@ func agentSenders(orgs []string) (gate.Senders, error) {
 	if len(orgs) == 0 {
 		return nil, nil
 	}
-	speaks := &gate.Sender{Name: "till", Orgs: map[string]string{}}
+	speaks := &gate.Sender{Name: "till", Orgs: map[string]string{}, Reads: true} // of the metrics; there are no lives here
 	for _, text := range orgs {
 		org, region, _ := strings.Cut(text, ":")
 		if !orgToken.MatchString(org) || !regionToken.MatchString(region) {
@@ -224,37 +243,6 @@ func roomIn(st scanner.Status) error {
 		return fmt.Errorf("the spool is nearly full: %d of %d bytes", st.Bytes, st.MaxBytes)
 	}
 	return nil
-}
-
-func spoolMetrics(registry *prometheus.Registry, spool *scanner.Spool) error {
-	for _, m := range []struct {
-		name, help string
-		of         func(scanner.Status) float64
-	}{
-		{"yaosu_scanner_pending_events", "Events on disk that NATS has not acknowledged.", func(s scanner.Status) float64 { return float64(s.Pending) }},
-		{"yaosu_scanner_oldest_timestamp_seconds", "When the oldest of them was stored, 0 when none waits.", func(s scanner.Status) float64 {
-			if s.Oldest.IsZero() {
-				return 0
-			}
-			return float64(s.Oldest.UnixMilli()) / 1000
-		}},
-		{"yaosu_scanner_spool_bytes", "Bytes of the spool's files.", func(s scanner.Status) float64 { return float64(s.Bytes) }},
-		{"yaosu_scanner_spool_limit_bytes", "Bytes at which nothing new is taken.", func(s scanner.Status) float64 { return float64(s.MaxBytes) }},
-		{"yaosu_scanner_set_aside_events", "Events that NATS will never take, in set-aside.ndjson.", func(s scanner.Status) float64 { return float64(s.SetAside) }},
-		{"yaosu_scanner_connected", "1 while NATS is connected.", func(s scanner.Status) float64 {
-			if s.Connected {
-				return 1
-			}
-			return 0
-		}},
-	} {
-		gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.name, Help: m.help}, func() float64 { return m.of(spool.Status()) })
-		if err := registry.Register(gauge); err != nil {
-			return err
-		}
-	}
-	return registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "yaosu_scanner_sent_events_total", Help: "Events that NATS acknowledged."},
-		func() float64 { return float64(spool.Status().Drained) }))
 }
 
 // printSpool says what waits, to who stands in the shop.
