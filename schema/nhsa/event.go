@@ -517,7 +517,10 @@ var rowKeys = [...]field{fFeeNo, fBatchNo, fListID, fMedinsList, fDrug, fReceipt
 // nowhere is stray.
 func shareOut(rows *pile) (codes [][][]byte, stray [][]byte) {
 	codes = make([][][]byte, len(rows.rows))
-	if len(rows.rows) == 1 {
+	switch {
+	case len(rows.beside) == 0:
+		return codes, nil
+	case len(rows.rows) == 1:
 		codes[0] = rows.beside
 		return codes, nil
 	}

@@ -142,6 +142,9 @@ func text(value []byte) (s string, ok bool) {
 	case 'n':
 		return "", true
 	case '"':
+		if bytes.IndexByte(value, '\\') < 0 {
+			return trim(string(value[1 : len(value)-1])), true
+		}
 		var d jx.Decoder
 		d.ResetBytes(value)
 		s, err := d.Str()
@@ -151,6 +154,21 @@ func text(value []byte) (s string, ok bool) {
 		return trim(s), true
 	}
 	return string(value), true
+}
+
+// saysNothing tells whether a value is blank, or, with null, the word null: a
+// null that became a word.
+func saysNothing(value []byte, null bool) bool {
+	if value[0] != '"' {
+		return value[0] == 'n'
+	}
+	inner := bytes.TrimSpace(value[1 : len(value)-1])
+	if len(inner) > 0 && (inner[0] == '\\' || inner[0] >= utf8.RuneSelf) {
+		// Perhaps a blank of another kind.
+		s, _ := text(value)
+		inner = []byte(s)
+	}
+	return len(inner) == 0 || null && bytes.EqualFold(inner, []byte("null"))
 }
 
 // A record is an object of a message, with the fields that this package knows.
@@ -168,21 +186,20 @@ func (r *record) read(object []byte) bool {
 	}
 	each(object, func(name, value []byte) {
 		f := fieldOf(name)
-		if f == fNone || len(value) == 0 || value[0] == 'n' {
+		if f == fNone || saysNothing(value, f != fTracCodg && f != fTracCode) {
 			return
 		}
-		s, scalar := text(value)
-		if scalar && (s == "" || absent(s) && f != fTracCodg && f != fTracCode) {
-			return
-		}
-		if before := r.at[f]; before != nil {
-			was, _ := text(before)
-			if r.twice == fNone && !bytes.Equal(before, value) && (!scalar || was != s) {
+		before := r.at[f]
+		switch {
+		case before == nil:
+			r.at[f] = value
+		case r.twice == fNone && !bytes.Equal(before, value):
+			// Once only: to read a long value for each of many repeats would take for ever.
+			was, scalar := text(before)
+			if is, ok := text(value); !scalar || !ok || was != is {
 				r.twice = f
 			}
-			return
 		}
-		r.at[f] = value
 	})
 	return true
 }

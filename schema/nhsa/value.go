@@ -13,9 +13,6 @@ func trim(s string) string {
 	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r == '\uFEFF' })
 }
 
-// absent tells whether a text says nothing: a null that became a word counts.
-func absent(s string) bool { return s == "" || strings.EqualFold(s, "null") }
-
 // separator tells what stands between codes that share one string.
 func separator(r rune) bool {
 	switch r {
