@@ -199,11 +199,11 @@ var fieldsBySpelling = func() map[string]field {
 // longestName is how much of a member's name is looked at; fields have shorter ones.
 const longestName = 32
 
-// fold takes case, underscores and hyphens out of a name.
+// fold takes case and underscores out of a name, as schema.ScrubPerson does.
 func fold(to, name []byte) []byte {
 	for _, c := range name {
 		switch {
-		case c == '_' || c == '-' || c == ' ':
+		case c == '_':
 			continue
 		case c >= 'A' && c <= 'Z':
 			c += 'a' - 'A'
