@@ -37,6 +37,7 @@ func verbs() []*cli.Command {
 		suspectsCommand(),
 		reviewCommand(),
 		traceCommand(),
+		checkCommand(),
 		rejectsCommand(),
 		referenceCommand(),
 		schemaCommand(),
