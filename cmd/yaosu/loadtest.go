@@ -70,7 +70,8 @@ func loadtestCommand() *cli.Command {
 			&cli.BoolFlag{Name: "detect", Usage: "end with whole towns, load their reference data, wait for the detectors and compare the suspects with what there is to find"},
 			&cli.BoolFlag{Name: "allow-remote", Usage: "send to a system that is not on this machine too"},
 		},
-		Action: runLoadtest,
+		Commands: []*cli.Command{loadtestCheckCommand()},
+		Action:   runLoadtest,
 	}
 }
 
