@@ -298,6 +298,7 @@ func (s *system) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.behind.Check = checker
 	group, doors := errgroup.WithContext(ctx)
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
