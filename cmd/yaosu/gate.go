@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sync/errgroup"
 
 	"yaosu/gate"
 	"yaosu/gate/sender"
@@ -36,6 +37,7 @@ func gateCommand() *cli.Command {
 			"  yaosu gate --listen :8443 --tls-cert gate.crt --tls-key gate.key --tls-client-ca vendors.crt",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the door, host:port", Value: defaultDoor},
+			&cli.StringFlag{Name: "check-index", Usage: "directory `DIR` for the index of what was sold, of this gate alone; checks are answered from it. It is made anew when missing, about 30 bytes for each sale. Needs --person-key (default: no checks)"},
 			&cli.IntFlag{Name: "stream-replicas", Usage: "copies `N` of each stream that is made, 3 in a cluster", Value: 1, Validator: atLeastOne},
 		}, doorFlags()...),
 		Action: runGate,
@@ -88,9 +90,24 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 	if err := behindDoor(ctx, &cfg, js, cmd.Int("stream-replicas"), counted); err != nil {
 		return err
 	}
+	group, running := errgroup.WithContext(ctx)
+	if dir := cmd.String("check-index"); dir != "" {
+		key, err := schema.LoadPersonKey(personKeyPath(cmd))
+		if err != nil {
+			return fmt.Errorf("%w: checks need the key the ingester uses, give it with --person-key", err)
+		}
+		checker, err := newChecker(dir, cfg.Lives, js, key, newLog(cmd))
+		if err != nil {
+			return err
+		}
+		cfg.Check = checker
+		group.Go(func() error { return checker.Run(running) })
+		group.Go(func() error { return checker.Serve(running, js.Conn()) })
+	}
 	limitMemory(gateMemory)
 	cfg.Log.Info("the door is open", "address", cfg.Listener.Addr().String(), "tls", cfg.TLS != nil)
-	return gate.Run(ctx, cfg)
+	group.Go(func() error { return gate.Run(running, cfg) })
+	return group.Wait()
 }
 
 // gateMemory is what the garbage collector keeps a gate below, see limitMemory.

@@ -39,6 +39,7 @@ func verbs() []*cli.Command {
 		suspectsCommand(),
 		reviewCommand(),
 		traceCommand(),
+		checkCommand(),
 		rejectsCommand(),
 		referenceCommand(),
 		schemaCommand(),
