@@ -69,8 +69,8 @@ func readEnvFile(t *testing.T, file string) map[string]string {
 
 func TestUnitFilesStartWhatThereIs(t *testing.T) {
 	files, err := filepath.Glob("systemd/*.service")
-	if err != nil || len(files) != 4 {
-		t.Fatalf("got %v, %v, want four unit files", files, err)
+	if err != nil || len(files) != 5 {
+		t.Fatalf("got %v, %v, want five unit files", files, err)
 	}
 	env := readEnvFile(t, "systemd/yaosu.env.example")
 	for _, file := range files {
@@ -96,6 +96,8 @@ func TestUnitFilesStartWhatThereIs(t *testing.T) {
 						own[name] = value
 					}
 				}
+			case "/etc/yaosu/scanner.env":
+				own = readEnvFile(t, "systemd/scanner.env.example")
 			default:
 				t.Errorf("EnvironmentFile: got %q, want the one there is an example of", unit["Service.EnvironmentFile"])
 			}
