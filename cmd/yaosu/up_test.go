@@ -150,7 +150,7 @@ func (l *upProcess) sold(dsn string) int64 {
 	}
 	defer conn.Close()
 	var n uint64
-	if err := conn.QueryRow(context.WithoutCancel(l.t.Context()), "SELECT count() FROM scans").Scan(&n); err != nil {
+	if err := conn.QueryRow(context.WithoutCancel(l.t.Context()), "SELECT count() FROM scans WHERE kind = 'sale'").Scan(&n); err != nil {
 		return -1
 	}
 	return int64(n)
