@@ -12,18 +12,19 @@ type Refusal struct {
 
 // Reason codes of a Refusal.
 const (
-	RefuseEncoding  = "encoding"  // not UTF-8
-	RefuseJSON      = "json"      // not a JSON object, or cut off, or a field twice
-	RefuseMissing   = "missing"   // a required field is absent
-	RefuseType      = "type"      // wrong JSON type
-	RefuseFormat    = "format"    // not the form the field must have
-	RefuseLength    = "length"    // too long
-	RefuseRange     = "range"     // a number outside its range
-	RefuseValue     = "value"     // not one of the listed values
-	RefuseCodes     = "codes"     // too many codes, none where one is needed, some on a void
-	RefuseMessage   = "message"   // the whole message cannot be opened (compression, Arrow, empty)
-	RefuseTable     = "table"     // the engine refuses the row
-	RefuseTransport = "transport" // a content type nobody here reads
+	RefuseEncoding  = "encoding"    // not UTF-8
+	RefuseJSON      = "json"        // not a JSON object, or cut off, or a field twice
+	RefuseMissing   = "missing"     // a required field is absent
+	RefuseType      = "type"        // wrong JSON type
+	RefuseFormat    = "format"      // not the form the field must have
+	RefuseLength    = "length"      // too long
+	RefuseRange     = "range"       // a number outside its range
+	RefuseValue     = "value"       // not one of the listed values
+	RefuseCodes     = "codes"       // too many codes, none where one is needed, some on a void
+	RefuseMessage   = "message"     // the whole message cannot be opened (compression, Arrow, empty)
+	RefuseTable     = "table"       // the engine refuses the row
+	RefuseForeign   = "foreign_org" // of an institution or region that is not the sender's
+	RefuseTransport = "transport"   // a content type nobody here reads
 )
 
 func (r *Refusal) Error() string {
