@@ -327,6 +327,13 @@ func (l *line) read(msg jetstream.Msg) (message, error) {
 	}
 	if header := msg.Headers(); header != nil {
 		m.contentType = header.Get(schema.HeaderContentType)
+		if m.contentType == schema.ContentRefused {
+			m.before = &schema.Refusal{
+				Code:   header.Get(schema.HeaderRejectCode),
+				Field:  header.Get(schema.HeaderRejectField),
+				Reason: header.Get(schema.HeaderRejectReason),
+			}
+		}
 	}
 	if l.strict() {
 		home := schema.HomeOf(m.subject)

@@ -23,8 +23,8 @@ const (
 	RefuseCodes     = "codes"       // too many codes, none where one is needed, some on a void
 	RefuseMessage   = "message"     // the whole message cannot be opened (compression, Arrow, empty)
 	RefuseTable     = "table"       // the engine refuses the row
-	RefuseForeign   = "foreign_org" // of an institution or region that is not the sender's
 	RefuseTransport = "transport"   // a content type nobody here reads
+	RefuseForeign   = "foreign_org" // its org or region is not the sender's
 )
 
 func (r *Refusal) Error() string {

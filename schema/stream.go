@@ -21,6 +21,7 @@ const (
 	HeaderContentType  = "Content-Type"
 	HeaderRejectCode   = "Reject-Code"
 	HeaderRejectReason = "Reject-Reason"
+	HeaderRejectField  = "Reject-Field" // names the field at fault, where one is
 )
 
 // ScanSubject is where the scanners of an institution publish.
