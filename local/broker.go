@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // BrokerConfig says how to run the NATS server inside this process.
@@ -65,10 +66,15 @@ type Broker struct {
 // configure says in the words of the server's configuration, of which JSON is a
 // part, what deploy/nats says there.
 func (c *Callout) configure(options *server.Options) error {
+	// The server warns of what is not hashed. It is random, so the cheapest will do.
+	hash, err := bcrypt.GenerateFromPassword([]byte(c.Password), bcrypt.MinCost)
+	if err != nil {
+		return fmt.Errorf("hash the password of the parts: %w", err)
+	}
 	type block map[string]any
 	text, err := json.Marshal(block{
 		"authorization": block{
-			"users": []block{{"user": c.User, "password": c.Password}},
+			"users": []block{{"user": c.User, "password": string(hash)}},
 			"auth_callout": block{
 				"issuer":     c.Issuer,
 				"xkey":       c.Cipher,

@@ -39,6 +39,7 @@ func verbs() []*cli.Command {
 		traceCommand(),
 		rejectsCommand(),
 		referenceCommand(),
+		orgCommand(),
 		schemaCommand(),
 		loadtestCommand(),
 	}

@@ -22,6 +22,7 @@ import (
 
 	"yaosu/detect"
 	"yaosu/gate"
+	"yaosu/gate/sender"
 	"yaosu/ingest"
 	"yaosu/local"
 	"yaosu/schema"
@@ -37,6 +38,8 @@ func upCommand() *cli.Command {
 			"ends it (a second one ends it at once); started again on the same directory it goes on, with\n" +
 			"the same ports while they are free. The first start makes person.key there: keep a copy, no\n" +
 			"other key fits the data.\n\n" +
+			"It is open to who is on this machine, and to nobody else, until `yaosu org add` makes the first\n" +
+			"credential; see --senders. Who comes with a credential is held to it in any case.\n\n" +
 			"Example:\n" +
 			"  yaosu up --data ./yaosu-data",
 		Flags: append([]cli.Flag{
@@ -45,6 +48,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "clickhouse-port", Usage: "`PORT` of ClickHouse's native protocol on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.IntFlag{Name: "clickhouse-http-port", Usage: "`PORT` of ClickHouse's HTTP interface on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.StringFlag{Name: "nats-sync", Usage: "when the disk must confirm what NATS acknowledges: `WHEN` is always (before it does; a power cut loses nothing) or interval (every 2 minutes; faster, most of all for messages of one event)", Value: "interval", Validator: oneOf("interval", "always")},
+			sendersFlag("who may publish and ask without a credential (`WHO`): auto is everybody on this machine until the first `yaosu org add`, open is everybody on it, strict is nobody"),
 			&cli.DurationFlag{Name: "detect-every", Usage: "how often (`TIME`) the detectors look whether anything came in", Value: 10 * time.Second},
 		}, ingestFlags()...),
 		Action: up,
@@ -97,6 +101,11 @@ type system struct {
 	door   net.Listener
 	key    *schema.PersonKey
 
+	senders   *sender.Key
+	directory *sender.Directory
+	callout   *sender.Callout
+	system    *nats.Conn // of the system account
+
 	dsn  string // of ClickHouse, for our own parts
 	ends endpoints
 }
@@ -137,23 +146,45 @@ func (s *system) startBroker(ctx context.Context) (err error) {
 	if port == 0 && free(s.ports.NATS) {
 		port = s.ports.NATS
 	}
+	if s.senders, err = sender.LoadOrCreateKey(filepath.Join(s.dir, sendersKeyFile)); err != nil {
+		return err
+	}
 	s.broker, err = local.StartBroker(ctx, local.BrokerConfig{
 		Dir:        s.dir,
 		Port:       port,
 		SyncAlways: s.cmd.String("nats-sync") == "always",
-		Log:        s.log.With("part", "nats"),
+		Callout: &local.Callout{
+			User:     sender.PartsUser,
+			Password: s.senders.Password,
+			Issuer:   s.senders.Issuer,
+			Cipher:   s.senders.Cipher,
+			System:   s.senders.System,
+		},
+		Log: s.log.With("part", "nats"),
 	})
 	if err != nil {
 		return err
 	}
 	s.ends.NATS = s.broker.URL()
 	s.ports.NATS = portOf(s.ends.NATS)
-	s.nc, err = nats.Connect(s.ends.NATS, nats.Name("yaosu up"), nats.MaxReconnects(-1))
+	ours := withParts(s.ends.NATS, s.senders)
+	s.nc, err = nats.Connect(ours, nats.Name("yaosu up"), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort())
 	if err != nil {
 		return fmt.Errorf("reach NATS at %s: %w", s.ends.NATS, err)
 	}
 	if s.js, err = jetstream.New(s.nc); err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
+	}
+	// At once: who connects is refused while nobody answers.
+	log := s.log.With("part", "senders")
+	if s.directory, err = watchSenders(ctx, s.js, s.cmd.Int("stream-replicas"), sendersMode(s.cmd), log); err != nil {
+		return err
+	}
+	if s.callout, s.system, err = answerNATS(s.ends.NATS, s.nc, s.senders, s.directory, log); err != nil {
+		return err
+	}
+	if !s.directory.Open() {
+		s.ends.NATS = ours
 	}
 	return nil
 }
@@ -285,12 +316,15 @@ func (s *system) run(ctx context.Context) error {
 					return err
 				}},
 			},
-			Log: s.log.With("part", "gate"),
+			Senders: s.directory,
+			Log:     s.log.With("part", "gate"),
 		})
 	})
+	group.Go(func() error { return s.callout.Run(behind) })
 	group.Go(func() error {
 		cfg := ingestConfig(s.cmd)
 		cfg.JS, cfg.Conn, cfg.Key = s.js, s.conn, s.key
+		cfg.Strict = func() bool { return !s.directory.Open() }
 		limitMemory(systemMemory)
 		return ingest.Run(behind, cfg)
 	})
@@ -302,10 +336,26 @@ func (s *system) run(ctx context.Context) error {
 	})
 	if err := s.announce(); err != nil {
 		group.Go(func() error { return err })
+	} else if s.directory.Open() && sendersMode(s.cmd) == sender.Auto {
+		group.Go(func() error { return s.shut(doors) })
 	}
 	err := group.Wait()
 	// Again, for a part that failed faster than announce wrote.
 	return errors.Join(err, s.forget())
+}
+
+// shut waits for the first credential, and then tells our own tools theirs: nobody
+// is let in without one any more.
+func (s *system) shut(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.directory.Shut():
+	}
+	s.log.Info("there is a credential: nobody is let in without one from now on")
+	ends := s.ends
+	ends.NATS = withParts(ends.NATS, s.senders)
+	return writeEndpoints(s.dir, ends)
 }
 
 // runDetect runs the detectors until ctx ends.
@@ -324,7 +374,7 @@ func (s *system) announce() error {
 		return err
 	}
 	lines := [][2]string{
-		{"NATS", s.ends.NATS},
+		{"NATS", redacted(s.ends.NATS)},
 		{"ClickHouse", redacted(s.ends.ClickHouse)},
 	}
 	if s.engine != nil {
@@ -352,6 +402,9 @@ func (s *system) close() error {
 	var errs []error
 	if s.door != nil {
 		_ = s.door.Close() // closed already when the gate ran
+	}
+	if s.system != nil {
+		s.system.Close()
 	}
 	if s.nc != nil {
 		s.nc.Close()
