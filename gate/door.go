@@ -31,7 +31,8 @@ func (s *Sender) May(org, region string) bool {
 // Senders finds who holds a credential.
 type Senders interface {
 	// Sender returns ErrUnknownSender for a token nobody holds or that was
-	// revoked. Safe for concurrent use.
+	// revoked. Without a token it returns nil, everybody, while the door is open to
+	// this machine. Safe for concurrent use.
 	Sender(ctx context.Context, token string) (*Sender, error)
 	// Certificate is the same for a verified TLS client certificate.
 	Certificate(ctx context.Context, cert *x509.Certificate) (*Sender, error)

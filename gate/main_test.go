@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,10 +20,14 @@ import (
 
 	"yaosu/gate"
 	"yaosu/internal/enginetest"
+	"yaosu/internal/proc"
 	"yaosu/schema"
 )
 
-func TestMain(m *testing.M) { enginetest.Main(m) }
+func TestMain(m *testing.M) {
+	proc.MaybeChild()
+	os.Exit(enginetest.Run(m))
+}
 
 const (
 	region = "330106"
@@ -104,7 +109,8 @@ type answer struct {
 		Reason  string `json:"reason"`
 	} `json:"results"`
 	Accepted, Duplicate, Rejected int
-	Code, Title, Detail           string
+	Code                          any // of a problem; GET /v1/codes has an object there
+	Title, Detail                 string
 	RequestID                     string `json:"request_id"`
 }
 

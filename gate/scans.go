@@ -211,11 +211,17 @@ func (in *intake) refuse(raw []byte, scan *schema.Scan, why schema.Refusal) {
 	in.refused = append(in.refused, event)
 }
 
+// storeTime bounds how long an answer waits for the sink: longer than an
+// acknowledgement may take, and shorter than vendors wait for an answer.
+const storeTime = 15 * time.Second
+
 // storesAtOnce is how many institutions of one request are stored at a time.
 const storesAtOnce = 64
 
 // store returns nil when everything is durable.
 func (in *intake) store(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(storesAtOnce)
 	if len(in.refused) > 0 && in.door.Refused != nil {

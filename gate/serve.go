@@ -161,36 +161,47 @@ func (d *door) admit(c *call, to route) error {
 	if err := d.identify(c); err != nil {
 		return err
 	}
-	if to.who == readers && !c.sender.Reads {
+	switch {
+	case c.sender == nil: // at an open door
+	case to.who == readers && !c.sender.Reads:
 		return problemf(problemForbidden, "该凭证不能查询追溯码流向和运行指标。")
-	}
-	if d.Rate > 0 && !d.limiter(c.sender.Name).Allow() {
+	case d.Rate > 0 && !d.limiter(c.sender.Name).Allow():
 		return &problem{code: problemRate, retry: time.Second}
 	}
 	return nil
 }
 
-// identify sets c.sender.
+// identify sets c.sender, which stays nil only for who shows no credential at a
+// door that is open to him.
 func (d *door) identify(c *call) (err error) {
-	scheme, token, given := strings.Cut(c.r.Header.Get("Authorization"), " ")
+	scheme, token, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	bearer := strings.EqualFold(scheme, "Bearer") && token != ""
 	switch state := c.r.TLS; {
-	case given && strings.EqualFold(scheme, "Bearer"):
-		c.sender, err = d.Senders.Sender(c.r.Context(), strings.TrimSpace(token))
+	case bearer:
+		c.sender, err = d.Senders.Sender(c.r.Context(), token)
+	case scheme != "":
+		return &problem{code: problemSender}
 	case state != nil && len(state.VerifiedChains) > 0:
+		bearer = true
 		c.sender, err = d.Senders.Certificate(c.r.Context(), state.PeerCertificates[0])
 	default:
-		return &problem{code: problemSender}
+		c.sender, err = d.Senders.Sender(c.r.Context(), "")
 	}
 	switch {
 	case errors.Is(err, ErrUnknownSender):
 		return &problem{code: problemSender}
 	case err != nil:
 		return &problem{code: problemAway, retry: time.Second, cause: err}
-	case c.sender == nil:
+	case c.sender == nil && (bearer || !d.mayBeOpen()):
 		return &problem{code: problemSender} // nobody is not everybody
 	}
 	return nil
 }
+
+// mayBeOpen tells whether anybody may come in without a credential, if Senders say
+// so.
+func (d *door) mayBeOpen() bool { return d.Open || Loopback(d.Listener.Addr()) }
 
 func (c *call) name() string {
 	if c.sender == nil {

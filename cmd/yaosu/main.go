@@ -31,6 +31,7 @@ const (
 func verbs() []*cli.Command {
 	return []*cli.Command{
 		upCommand(),
+		gateCommand(),
 		ingestCommand(),
 		detectCommand(),
 		publishCommand(),

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -50,11 +51,11 @@ func watchSenders(ctx context.Context, js jetstream.JetStream, replicas int, mod
 // answerNATS tells the NATS at url who a new connection is, from when it returns.
 // The caller runs the Callout, and closes the connection to the system account
 // after it.
-func answerNATS(url string, parts *nats.Conn, key *sender.Key, directory *sender.Directory, log *slog.Logger) (*sender.Callout, *nats.Conn, error) {
-	system, err := nats.Connect(url, nats.Name("yaosu senders"), nats.Timeout(connectTimeout),
+func answerNATS(address string, parts *nats.Conn, key *sender.Key, directory *sender.Directory, log *slog.Logger) (*sender.Callout, *nats.Conn, error) {
+	system, err := nats.Connect(bare(address), nats.Name("yaosu senders"), nats.Timeout(connectTimeout),
 		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), key.AsSystem())
 	if err != nil {
-		return nil, nil, fmt.Errorf("reach the system account of NATS at %s: %w; are the keys in its configuration those of `yaosu org key`?", redacted(url), err)
+		return nil, nil, fmt.Errorf("reach the system account of NATS at %s: %w; are the keys in its configuration those of `yaosu org key`?", redacted(address), err)
 	}
 	callout, err := sender.NewCallout(sender.CalloutConfig{Conn: parts, System: system, Key: key, Directory: directory, Log: log})
 	if err != nil {
@@ -62,6 +63,18 @@ func answerNATS(url string, parts *nats.Conn, key *sender.Key, directory *sender
 		return nil, nil, err
 	}
 	return callout, system, nil
+}
+
+// bare is an address of NATS, or several with commas between, without users.
+func bare(addresses string) string {
+	list := strings.Split(addresses, ",")
+	for i, address := range list {
+		if u, err := url.Parse(strings.TrimSpace(address)); err == nil {
+			u.User = nil
+			list[i] = u.String()
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // withParts is the address of a NATS of ours with the credential of our parts.

@@ -48,9 +48,8 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "clickhouse-port", Usage: "`PORT` of ClickHouse's native protocol on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.IntFlag{Name: "clickhouse-http-port", Usage: "`PORT` of ClickHouse's HTTP interface on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.StringFlag{Name: "nats-sync", Usage: "when the disk must confirm what NATS acknowledges: `WHEN` is always (before it does; a power cut loses nothing) or interval (every 2 minutes; faster, most of all for messages of one event)", Value: "interval", Validator: oneOf("interval", "always")},
-			sendersFlag("who may publish and ask without a credential (`WHO`): auto is everybody on this machine until the first `yaosu org add`, open is everybody on it, strict is nobody"),
 			&cli.DurationFlag{Name: "detect-every", Usage: "how often (`TIME`) the detectors look whether anything came in", Value: 10 * time.Second},
-		}, ingestFlags()...),
+		}, append(doorFlags(), ingestFlags()...)...),
 		Action: up,
 	}
 }
@@ -74,7 +73,11 @@ func up(ctx context.Context, cmd *cli.Command) (err error) {
 	if cmd.String("nats") != "" {
 		return usageErrorf("up runs a NATS of its own: leave out --nats (and %s), or run the parts against yours with ingest and detect", twin("nats"))
 	}
-	s := &system{cmd: cmd, dir: cmd.String("data"), log: newLog(cmd)}
+	door, err := doorConfig(cmd)
+	if err != nil {
+		return err
+	}
+	s := &system{cmd: cmd, dir: cmd.String("data"), log: newLog(cmd), behind: door}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -105,6 +108,11 @@ type system struct {
 	directory *sender.Directory
 	callout   *sender.Callout
 	system    *nats.Conn // of the system account
+
+	behind  gate.Config // what is behind the door
+	counted *counted    // of all parts
+	detects detect.Metrics
+	ingests ingest.Metrics
 
 	dsn  string // of ClickHouse, for our own parts
 	ends endpoints
@@ -138,6 +146,14 @@ func (s *system) start(ctx context.Context) error {
 	if err := s.openDoor(); err != nil {
 		return err
 	}
+	s.counted = newCounted()
+	s.counted.ingest(&s.ingests)
+	s.counted.detect(&s.detects)
+	if s.engine != nil {
+		s.counted.engine(s.engine)
+	}
+	s.behind.Metrics, s.behind.Listener, s.behind.Lives = s.counted.registry, s.door, s.conn
+	behindDoor(&s.behind, s.js, s.directory, s.counted)
 	return s.ports.write(s.dir)
 }
 
@@ -177,7 +193,7 @@ func (s *system) startBroker(ctx context.Context) (err error) {
 	}
 	// At once: who connects is refused while nobody answers.
 	log := s.log.With("part", "senders")
-	if s.directory, err = watchSenders(ctx, s.js, s.cmd.Int("stream-replicas"), sendersMode(s.cmd), log); err != nil {
+	if s.directory, err = watchSenders(ctx, s.js, s.cmd.Int("stream-replicas"), doorMode(s.cmd), log); err != nil {
 		return err
 	}
 	if s.callout, s.system, err = answerNATS(s.ends.NATS, s.nc, s.senders, s.directory, log); err != nil {
@@ -294,7 +310,11 @@ func (s *system) openDoor() (err error) {
 			return fmt.Errorf("open the HTTP door: %w", err)
 		}
 	}
-	s.ends.HTTP = "http://" + s.door.Addr().String()
+	scheme := "http://"
+	if s.behind.TLS != nil {
+		scheme = "https://"
+	}
+	s.ends.HTTP = scheme + s.door.Addr().String()
 	s.ports.HTTP = portOf(s.ends.HTTP)
 	return nil
 }
@@ -307,23 +327,12 @@ func (s *system) run(ctx context.Context) error {
 	defer stop()
 	group.Go(func() error {
 		defer stop()
-		return gate.Run(doors, gate.Config{
-			Listener: s.door,
-			Ready: []gate.Probe{
-				{Name: "clickhouse", Check: s.conn.Ping},
-				{Name: "nats", Check: func(ctx context.Context) error {
-					_, err := s.js.AccountInfo(ctx)
-					return err
-				}},
-			},
-			Senders: s.directory,
-			Log:     s.log.With("part", "gate"),
-		})
+		return gate.Run(doors, s.behind)
 	})
 	group.Go(func() error { return s.callout.Run(behind) })
 	group.Go(func() error {
 		cfg := ingestConfig(s.cmd)
-		cfg.JS, cfg.Conn, cfg.Key = s.js, s.conn, s.key
+		cfg.JS, cfg.Conn, cfg.Key, cfg.Metrics = s.js, s.conn, s.key, &s.ingests
 		cfg.Strict = func() bool { return !s.directory.Open() }
 		limitMemory(systemMemory)
 		return ingest.Run(behind, cfg)
@@ -336,7 +345,7 @@ func (s *system) run(ctx context.Context) error {
 	})
 	if err := s.announce(); err != nil {
 		group.Go(func() error { return err })
-	} else if s.directory.Open() && sendersMode(s.cmd) == sender.Auto {
+	} else if s.directory.Open() && doorMode(s.cmd) == sender.Auto {
 		group.Go(func() error { return s.shut(doors) })
 	}
 	err := group.Wait()
@@ -364,6 +373,7 @@ func (s *system) runDetect(ctx context.Context) error {
 		Conn:      s.conn,
 		JetStream: s.js,
 		Every:     s.cmd.Duration("detect-every"),
+		Metrics:   &s.detects,
 		Log:       s.log.With("part", "detect"),
 	})
 }
