@@ -69,8 +69,8 @@ func readEnvFile(t *testing.T, file string) map[string]string {
 
 func TestUnitFilesStartWhatThereIs(t *testing.T) {
 	files, err := filepath.Glob("systemd/*.service")
-	if err != nil || len(files) != 3 {
-		t.Fatalf("got %v, %v, want three unit files", files, err)
+	if err != nil || len(files) != 4 {
+		t.Fatalf("got %v, %v, want four unit files", files, err)
 	}
 	env := readEnvFile(t, "systemd/yaosu.env.example")
 	for _, file := range files {

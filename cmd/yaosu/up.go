@@ -172,6 +172,9 @@ func (s *system) startBroker(ctx context.Context) (err error) {
 		Callout: &local.Callout{
 			User:     sender.PartsUser,
 			Password: s.senders.Password,
+			Account:  sender.PartsAccount,
+			Outside:  sender.SendersAccount,
+			Services: sender.Services(),
 			Issuer:   s.senders.Issuer,
 			Cipher:   s.senders.Cipher,
 			System:   s.senders.System,
