@@ -91,8 +91,8 @@ func TestUnitFilesStartWhatThereIs(t *testing.T) {
 			case "":
 			case "/etc/yaosu/yaosu.env":
 				for name, value := range env {
-					// One file for both parts: what only the ingester looks at may be in it.
-					if args[1] == "ingest" || name != "YAOSU_STREAM_REPLICAS" {
+					// One file for all parts: what not each looks at may be in it.
+					if args[1] != "detect" || name != "YAOSU_STREAM_REPLICAS" {
 						own[name] = value
 					}
 				}

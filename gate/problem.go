@@ -97,7 +97,7 @@ func (p *problem) write(w http.ResponseWriter, requestID string) (status int) {
 	}
 	header := w.Header()
 	if p.retry > 0 {
-		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.retry.Seconds()))))
+		header.Set("Retry-After", strconv.Itoa(p.retrySeconds()))
 	}
 	if p.code == problemSender {
 		header.Set("WWW-Authenticate", `Bearer realm="yaosu"`)
@@ -108,3 +108,5 @@ func (p *problem) write(w http.ResponseWriter, requestID string) (status int) {
 	_ = json.NewEncoder(w).Encode(body) // the client is gone, and there is nobody to tell
 	return known.status
 }
+
+func (p *problem) retrySeconds() int { return int(math.Ceil(p.retry.Seconds())) }

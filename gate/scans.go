@@ -158,11 +158,7 @@ func (in *intake) add(raw []byte, scan *schema.Scan, why *schema.Refusal) {
 		in.refuse(raw, scan, *why)
 		return
 	case !in.sender.May(scan.Org, scan.Region):
-		refusal := schema.Refusal{Code: schema.RefuseForeign, Field: "org", Reason: "the credential of " + printable(in.sender.Name) + " does not stand for this org"}
-		if in.sender.Orgs[scan.Org] != "" {
-			refusal.Field, refusal.Reason = "region", "the credential of "+printable(in.sender.Name)+" stands for this org in another region"
-		}
-		in.refuse(raw, scan, refusal)
+		in.refuse(raw, scan, *foreign(in.sender, scan.Org))
 		return
 	case len(raw) > maxEvent:
 		in.refuse(raw, scan, schema.Refusal{Code: schema.RefuseLength, Reason: "the event is larger than a message may be"})
@@ -189,6 +185,14 @@ func (in *intake) add(raw []byte, scan *schema.Scan, why *schema.Refusal) {
 		in.shares = append(in.shares, to)
 	}
 	to.events = append(to.events, raw)
+}
+
+// foreign is why an event of org is not taken from sender.
+func foreign(sender *Sender, org string) *schema.Refusal {
+	if sender.Orgs[org] != "" {
+		return &schema.Refusal{Code: schema.RefuseForeign, Field: "region", Reason: "the credential of " + printable(sender.Name) + " stands for this org in another region"}
+	}
+	return &schema.Refusal{Code: schema.RefuseForeign, Field: "org", Reason: "the credential of " + printable(sender.Name) + " does not stand for this org"}
 }
 
 func (in *intake) refuse(raw []byte, scan *schema.Scan, why schema.Refusal) {

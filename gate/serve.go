@@ -41,6 +41,9 @@ const (
 	readers // who may read any code
 )
 
+// pathNHSA is the one whose problems are answered in an envelope too.
+const pathNHSA = "/v1/nhsa/{infno}"
+
 type route struct {
 	method, path string
 	who          int
@@ -57,7 +60,9 @@ func (d *door) routes() []route {
 		{"GET", "/metrics", readers, (*door).serveMetrics},
 	}
 	if d.Sink != nil {
-		list = append(list, route{"POST", "/v1/scans", senders, (*door).takeScans})
+		list = append(list,
+			route{"POST", "/v1/scans", senders, (*door).takeScans},
+			route{"POST", pathNHSA, senders, (*door).takeNHSA})
 	}
 	if d.Check != nil {
 		list = append(list, route{"POST", "/v1/check", senders, (*door).check})
@@ -143,7 +148,11 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request, to route) {
 	if !errors.As(err, &p) {
 		p = &problem{code: problemInternal, cause: err}
 	}
-	c.status = p.write(w, c.id)
+	if to.path == pathNHSA && to.method == http.MethodPost {
+		p.writeEnvelope(c)
+	} else {
+		c.status = p.write(w, c.id)
+	}
 	if p.cause != nil {
 		d.Log.Warn("a request failed", "request", c.id, "route", to.path, "sender", c.name(), "problem", p.code, "error", p.cause)
 	}

@@ -2,8 +2,9 @@ package schema
 
 // Refusal says why one event cannot be taken in. Code is for programs (header
 // Reject-Code, column rejects.code), Field names the field at fault (empty for
-// the whole event), Reason is an English sentence for a programmer. A Refusal
-// never quotes a person number.
+// the whole event), Reason is an English sentence for a programmer; those of
+// package nhsa have the names of the interface and are Chinese, as its vendors
+// read them. A Refusal never quotes a person number.
 type Refusal struct {
 	Code   string
 	Field  string

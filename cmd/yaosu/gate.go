@@ -38,6 +38,7 @@ func gateCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the door, host:port", Value: defaultDoor},
 			&cli.StringFlag{Name: "senders-key", Usage: "`FILE` with the secret of `yaosu org key`: the gate tells NATS, too, who may do what there"},
+			&cli.StringFlag{Name: "check-index", Usage: "directory `DIR` for the index of what was sold, of this gate alone; checks are answered from it. It is made anew when missing, about 30 bytes for each sale. Needs --person-key (default: no checks)"},
 			&cli.IntFlag{Name: "stream-replicas", Usage: "copies `N` of each stream that is made, 3 in a cluster", Value: 1, Validator: atLeastOne},
 		}, doorFlags()...),
 		Action: runGate,
@@ -93,8 +94,21 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	behindDoor(&cfg, js, directory, counted)
+	group, running := errgroup.WithContext(ctx)
+	if dir := cmd.String("check-index"); dir != "" {
+		key, err := schema.LoadPersonKey(personKeyPath(cmd))
+		if err != nil {
+			return fmt.Errorf("%w: checks need the key the ingester uses, give it with --person-key", err)
+		}
+		checker, err := newChecker(dir, cfg.Lives, js, key, newLog(cmd))
+		if err != nil {
+			return err
+		}
+		cfg.Check = checker
+		group.Go(func() error { return checker.Run(running) })
+		group.Go(func() error { return checker.Serve(running, js.Conn()) })
+	}
 	limitMemory(gateMemory)
-	group, ctx := errgroup.WithContext(ctx)
 	if path := cmd.String("senders-key"); path != "" {
 		key, err := sender.LoadKey(path)
 		if err != nil {
@@ -109,10 +123,10 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 		defer system.Close()
-		group.Go(func() error { return callout.Run(ctx) })
+		group.Go(func() error { return callout.Run(running) })
 	}
 	cfg.Log.Info("the door is open", "address", cfg.Listener.Addr().String(), "tls", cfg.TLS != nil)
-	group.Go(func() error { return gate.Run(ctx, cfg) })
+	group.Go(func() error { return gate.Run(running, cfg) })
 	return group.Wait()
 }
 

@@ -56,7 +56,6 @@ func loadtestCommand() *cli.Command {
 			"  yaosu loadtest --events 5000000 --format arrow --bad 0.00001\n" +
 			"  yaosu loadtest --events 100000 --detect\n" +
 			"  yaosu loadtest push --goal 20000/s",
-		Commands: []*cli.Command{pushCommand()},
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "events", Usage: "how many events `N` are sent", Value: 100_000, Validator: atLeastOne},
 			&cli.StringFlag{Name: "rate", Usage: "`RATE`, events a second, at which they are published, such as 1000/s (default: as fast as NATS takes them)"},
@@ -70,7 +69,8 @@ func loadtestCommand() *cli.Command {
 			&cli.BoolFlag{Name: "detect", Usage: "end with whole towns, load their reference data, wait for the detectors and compare the suspects with what there is to find"},
 			&cli.BoolFlag{Name: "allow-remote", Usage: "send to a system that is not on this machine too"},
 		},
-		Action: runLoadtest,
+		Commands: []*cli.Command{pushCommand(), loadtestCheckCommand()},
+		Action:   runLoadtest,
 	}
 }
 

@@ -38,6 +38,7 @@ func verbs() []*cli.Command {
 		suspectsCommand(),
 		reviewCommand(),
 		traceCommand(),
+		checkCommand(),
 		rejectsCommand(),
 		referenceCommand(),
 		orgCommand(),

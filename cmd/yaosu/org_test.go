@@ -111,6 +111,27 @@ func TestUpIsOpenToThisMachineUntilTheFirstCredential(t *testing.T) {
 	write("H03", "420106")
 	done(t, "publish", "--nats", as("vendor", vendor), events)
 
+	// It asks before a sale, for its own, over both ways.
+	ask := func(org string, how ...string) int {
+		_, status := tool(t, append([]string{"check", "81234560000000000002", "--org", org, "--region", "330106"}, how...)...)
+		return status
+	}
+	overHTTP := []string{"--http", system.ends.HTTP, "--token-file", file}
+	for _, c := range []struct {
+		name string
+		how  []string
+	}{{"NATS", []string{"--nats", as("shop", shop)}}, {"HTTP", overHTTP}} {
+		if got := ask("P01", c.how...); got != exitDone {
+			t.Errorf("check for its own over %s: got exit status %d, want %d", c.name, got, exitDone)
+		}
+		if got := ask("P02", c.how...); got != exitFailed {
+			t.Errorf("check for another over %s: got exit status %d, want %d", c.name, got, exitFailed)
+		}
+	}
+	if got := ask("P01", "--http", system.ends.HTTP); got != exitFailed {
+		t.Errorf("check over HTTP without a credential: got exit status %d, want %d", got, exitFailed)
+	}
+
 	// What it hides inside a message is refused and recorded.
 	nc, err := nats.Connect(as("shop", shop), nats.CustomInboxPrefix("_INBOX_shop"))
 	if err != nil {
@@ -136,6 +157,9 @@ func TestUpIsOpenToThisMachineUntilTheFirstCredential(t *testing.T) {
 		t.Errorf("org revoke: got %q", out)
 	}
 	enginetest.Eventually(t, "the revoked shop is out", func() bool { return !nc.IsConnected() })
+	if got := ask("P01", overHTTP...); got != exitFailed {
+		t.Errorf("check over HTTP with a revoked credential: got exit status %d, want %d", got, exitFailed)
+	}
 	if out, status := tool(t, "org", "revoke", "nobody", "--data", dir); status != exitFailed || !strings.Contains(out, "org list") {
 		t.Errorf("revoke what is not there: got exit status %d and %q", status, out)
 	}

@@ -325,6 +325,11 @@ func (s *system) openDoor() (err error) {
 // run runs the parts until ctx ends or one fails. They end in the order of the
 // way of a scan: the door, then the ingester with what it holds.
 func (s *system) run(ctx context.Context) error {
+	checker, err := newChecker(filepath.Join(s.dir, "check"), s.conn, s.js, s.key, s.log)
+	if err != nil {
+		return err
+	}
+	s.behind.Check = checker
 	group, doors := errgroup.WithContext(ctx)
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -341,6 +346,8 @@ func (s *system) run(ctx context.Context) error {
 		return ingest.Run(behind, cfg)
 	})
 	group.Go(func() error { return s.runDetect(behind) })
+	group.Go(func() error { return checker.Run(behind) })
+	group.Go(func() error { return checker.Serve(doors, s.nc) })
 	group.Go(func() error {
 		<-doors.Done()
 		s.log.Info("ending")
@@ -351,7 +358,7 @@ func (s *system) run(ctx context.Context) error {
 	} else if s.directory.Open() && doorMode(s.cmd) == sender.Auto {
 		group.Go(func() error { return s.shut(doors) })
 	}
-	err := group.Wait()
+	err = group.Wait()
 	// Again, for a part that failed faster than announce wrote.
 	return errors.Join(err, s.forget())
 }
