@@ -41,6 +41,7 @@ func verbs() []*cli.Command {
 		checkCommand(),
 		rejectsCommand(),
 		referenceCommand(),
+		orgCommand(),
 		schemaCommand(),
 		loadtestCommand(),
 	}
