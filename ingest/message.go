@@ -13,6 +13,7 @@ type message struct {
 	subject     string
 	contentType string
 	data        []byte
+	home        *schema.Home    // whose events it may hold; nil: anybody's
 	before      *schema.Refusal // of an event that was refused before it came here
 	pending     uint64          // messages that wait behind it
 }
@@ -43,6 +44,9 @@ func open(m message, decoder *schema.Decoder) events {
 	arrow, why := schema.OpenArrow(m.data)
 	if why != nil {
 		return &brokenMessage{message: m, why: *why}
+	}
+	if m.home != nil {
+		arrow.From(*m.home)
 	}
 	return &arrowEvents{message: m, arrow: arrow, decoder: decoder}
 }
@@ -128,6 +132,9 @@ func (e *jsonEvents) add(b *batch, from, to int) (stopped int, more bool) {
 		}
 		if position >= to || b.bursting() {
 			return position, true
+		}
+		if why == nil && e.home != nil {
+			why = e.home.Foreign(event.Scan)
 		}
 		if why != nil {
 			b.refuse(e.message, position, event.Raw, "", event.Scan, *why)

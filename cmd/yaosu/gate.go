@@ -29,7 +29,7 @@ func gateCommand() *cli.Command {
 			"asked for the life of a code (GET /v1/codes); taking scans does not need it.\n\n" +
 			"Who may speak stands in NATS, see `yaosu org`. On 127.0.0.1 the door is open to everybody\n" +
 			"until there is a first credential; on other addresses it is open to nobody without one,\n" +
-			"unless you say --open-door. Other machines should reach it by TLS only: give --tls-cert and\n" +
+			"unless you say --open-door; see --senders. Other machines should reach it by TLS only: give --tls-cert and\n" +
 			"--tls-key, or put a proxy in front.\n\n" +
 			"Any number of gates may run. Ctrl-C or SIGTERM answers what was begun and ends it.\n\n" +
 			"Examples:\n" +
@@ -37,6 +37,7 @@ func gateCommand() *cli.Command {
 			"  yaosu gate --listen :8443 --tls-cert gate.crt --tls-key gate.key --tls-client-ca vendors.crt",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the door, host:port", Value: defaultDoor},
+			&cli.StringFlag{Name: "senders-key", Usage: "`FILE` with the secret of `yaosu org key`: the gate tells NATS, too, who may do what there"},
 			&cli.StringFlag{Name: "check-index", Usage: "directory `DIR` for the index of what was sold, of this gate alone; checks are answered from it. It is made anew when missing, about 30 bytes for each sale. Needs --person-key (default: no checks)"},
 			&cli.IntFlag{Name: "stream-replicas", Usage: "copies `N` of each stream that is made, 3 in a cluster", Value: 1, Validator: atLeastOne},
 		}, doorFlags()...),
@@ -50,6 +51,7 @@ func doorFlags() []cli.Flag {
 		&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with the certificate, and those between it and the root, in PEM: the door speaks HTTPS"},
 		&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with its key"},
 		&cli.StringFlag{Name: "tls-client-ca", Usage: "`FILE` with the authorities whose client certificates are looked up among the credentials"},
+		sendersFlag("who may publish and ask without a credential (`WHO`): auto is everybody on this machine until the first `yaosu org add`, open is everybody on it, strict is nobody"),
 		&cli.BoolFlag{Name: "open-door", Usage: "let everybody in without a credential, also from other machines"},
 		&cli.FloatFlag{Name: "door-rate", Usage: "most requests a second `N` of one credential, with bursts of twice that; 0: no limit", Value: 200},
 		&cli.IntFlag{Name: "door-clients", Usage: "most clients `N` that are connected at a time; more wait", Value: 20_000, Validator: atLeastOne},
@@ -87,9 +89,11 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 	defer cfg.Listener.Close()
 	counted := newCounted()
 	cfg.Metrics = counted.registry
-	if err := behindDoor(ctx, &cfg, js, cmd.Int("stream-replicas"), counted); err != nil {
+	directory, err := watchSenders(ctx, js, cmd.Int("stream-replicas"), doorMode(cmd), cfg.Log)
+	if err != nil {
 		return err
 	}
+	behindDoor(&cfg, js, directory, counted)
 	group, running := errgroup.WithContext(ctx)
 	if dir := cmd.String("check-index"); dir != "" {
 		key, err := schema.LoadPersonKey(personKeyPath(cmd))
@@ -105,6 +109,22 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 		group.Go(func() error { return checker.Serve(running, js.Conn()) })
 	}
 	limitMemory(gateMemory)
+	if path := cmd.String("senders-key"); path != "" {
+		key, err := sender.LoadKey(path)
+		if err != nil {
+			return err
+		}
+		nats, err := natsAddress(cmd)
+		if err != nil {
+			return err
+		}
+		callout, system, err := answerNATS(nats.url, js.Conn(), key, directory, cfg.Log)
+		if err != nil {
+			return err
+		}
+		defer system.Close()
+		group.Go(func() error { return callout.Run(running) })
+	}
 	cfg.Log.Info("the door is open", "address", cfg.Listener.Addr().String(), "tls", cfg.TLS != nil)
 	group.Go(func() error { return gate.Run(running, cfg) })
 	return group.Wait()
@@ -120,6 +140,9 @@ func doorConfig(cmd *cli.Command) (cfg gate.Config, err error) {
 		Rate:       cmd.Float("door-rate"),
 		MaxClients: cmd.Int("door-clients"),
 		Log:        newLog(cmd).With("part", "gate"),
+	}
+	if cfg.Open && sendersMode(cmd) == sender.Strict {
+		return cfg, usageErrorf("--open-door lets everybody in, --senders strict nobody: leave out one of them")
 	}
 	if cfg.Rate < 0 {
 		return cfg, usageErrorf("--door-rate %v: want 0 or more", cfg.Rate)
@@ -154,15 +177,7 @@ func doorConfig(cmd *cli.Command) (cfg gate.Config, err error) {
 
 // behindDoor gives cfg, whose Listener, Open and Lives are set, all that is behind
 // the door.
-func behindDoor(ctx context.Context, cfg *gate.Config, js jetstream.JetStream, replicas int, counted *counted) error {
-	register, err := sender.Open(ctx, js, replicas)
-	if err != nil {
-		return err
-	}
-	directory, err := sender.Watch(ctx, register, doorMode(*cfg), cfg.Log)
-	if err != nil {
-		return err
-	}
+func behindDoor(cfg *gate.Config, js jetstream.JetStream, directory *sender.Directory, counted *counted) {
 	if cfg.TLS == nil && !gate.Loopback(cfg.Listener.Addr()) {
 		cfg.Log.Warn("tokens and persons travel in the clear: give --tls-cert and --tls-key, or put a proxy in front that speaks TLS")
 	}
@@ -176,16 +191,13 @@ func behindDoor(ctx context.Context, cfg *gate.Config, js jetstream.JetStream, r
 			return err
 		}},
 	}
-	return nil
 }
 
-// doorMode says who may come without a credential.
-func doorMode(cfg gate.Config) sender.Mode {
-	switch {
-	case cfg.Open:
+// doorMode says who may come without a credential. From another machine that is
+// nobody, whatever it says, without --open-door.
+func doorMode(cmd *cli.Command) sender.Mode {
+	if cmd.Bool("open-door") {
 		return sender.Anyone
-	case gate.Loopback(cfg.Listener.Addr()):
-		return sender.Auto
 	}
-	return sender.Strict
+	return sendersMode(cmd)
 }

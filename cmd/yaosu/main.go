@@ -31,9 +31,9 @@ const (
 func verbs() []*cli.Command {
 	return []*cli.Command{
 		upCommand(),
-		gateCommand(),
 		ingestCommand(),
 		detectCommand(),
+		gateCommand(),
 		publishCommand(),
 		scannerCommand(),
 		suspectsCommand(),
@@ -42,6 +42,7 @@ func verbs() []*cli.Command {
 		checkCommand(),
 		rejectsCommand(),
 		referenceCommand(),
+		orgCommand(),
 		schemaCommand(),
 		loadtestCommand(),
 	}

@@ -22,6 +22,7 @@ import (
 
 	"yaosu/detect"
 	"yaosu/gate"
+	"yaosu/gate/sender"
 	"yaosu/ingest"
 	"yaosu/local"
 	"yaosu/schema"
@@ -37,6 +38,8 @@ func upCommand() *cli.Command {
 			"ends it (a second one ends it at once); started again on the same directory it goes on, with\n" +
 			"the same ports while they are free. The first start makes person.key there: keep a copy, no\n" +
 			"other key fits the data.\n\n" +
+			"It is open to who is on this machine, and to nobody else, until `yaosu org add` makes the first\n" +
+			"credential; see --senders. Who comes with a credential is held to it in any case.\n\n" +
 			"Example:\n" +
 			"  yaosu up --data ./yaosu-data",
 		Flags: append([]cli.Flag{
@@ -101,6 +104,11 @@ type system struct {
 	door   net.Listener
 	key    *schema.PersonKey
 
+	senders   *sender.Key
+	directory *sender.Directory
+	callout   *sender.Callout
+	system    *nats.Conn // of the system account
+
 	behind  gate.Config // what is behind the door
 	counted *counted    // of all parts
 	detects detect.Metrics
@@ -145,9 +153,7 @@ func (s *system) start(ctx context.Context) error {
 		s.counted.engine(s.engine)
 	}
 	s.behind.Metrics, s.behind.Listener, s.behind.Lives = s.counted.registry, s.door, s.conn
-	if err := behindDoor(ctx, &s.behind, s.js, s.cmd.Int("stream-replicas"), s.counted); err != nil {
-		return err
-	}
+	behindDoor(&s.behind, s.js, s.directory, s.counted)
 	return s.ports.write(s.dir)
 }
 
@@ -156,23 +162,48 @@ func (s *system) startBroker(ctx context.Context) (err error) {
 	if port == 0 && free(s.ports.NATS) {
 		port = s.ports.NATS
 	}
+	if s.senders, err = sender.LoadOrCreateKey(filepath.Join(s.dir, sendersKeyFile)); err != nil {
+		return err
+	}
 	s.broker, err = local.StartBroker(ctx, local.BrokerConfig{
 		Dir:        s.dir,
 		Port:       port,
 		SyncAlways: s.cmd.String("nats-sync") == "always",
-		Log:        s.log.With("part", "nats"),
+		Callout: &local.Callout{
+			User:     sender.PartsUser,
+			Password: s.senders.Password,
+			Account:  sender.PartsAccount,
+			Outside:  sender.SendersAccount,
+			Services: sender.Services(),
+			Issuer:   s.senders.Issuer,
+			Cipher:   s.senders.Cipher,
+			System:   s.senders.System,
+		},
+		Log: s.log.With("part", "nats"),
 	})
 	if err != nil {
 		return err
 	}
 	s.ends.NATS = s.broker.URL()
 	s.ports.NATS = portOf(s.ends.NATS)
-	s.nc, err = nats.Connect(s.ends.NATS, nats.Name("yaosu up"), nats.MaxReconnects(-1))
+	ours := withParts(s.ends.NATS, s.senders)
+	s.nc, err = nats.Connect(ours, nats.Name("yaosu up"), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort())
 	if err != nil {
 		return fmt.Errorf("reach NATS at %s: %w", s.ends.NATS, err)
 	}
 	if s.js, err = jetstream.New(s.nc); err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
+	}
+	// At once: who connects is refused while nobody answers.
+	log := s.log.With("part", "senders")
+	if s.directory, err = watchSenders(ctx, s.js, s.cmd.Int("stream-replicas"), doorMode(s.cmd), log); err != nil {
+		return err
+	}
+	if s.callout, s.system, err = answerNATS(s.ends.NATS, s.nc, s.senders, s.directory, log); err != nil {
+		return err
+	}
+	if !s.directory.Open() {
+		s.ends.NATS = ours
 	}
 	return nil
 }
@@ -306,9 +337,11 @@ func (s *system) run(ctx context.Context) error {
 		defer stop()
 		return gate.Run(doors, s.behind)
 	})
+	group.Go(func() error { return s.callout.Run(behind) })
 	group.Go(func() error {
 		cfg := ingestConfig(s.cmd)
 		cfg.JS, cfg.Conn, cfg.Key, cfg.Metrics = s.js, s.conn, s.key, &s.ingests
+		cfg.Strict = func() bool { return !s.directory.Open() }
 		limitMemory(systemMemory)
 		return ingest.Run(behind, cfg)
 	})
@@ -322,10 +355,26 @@ func (s *system) run(ctx context.Context) error {
 	})
 	if err := s.announce(); err != nil {
 		group.Go(func() error { return err })
+	} else if s.directory.Open() && doorMode(s.cmd) == sender.Auto {
+		group.Go(func() error { return s.shut(doors) })
 	}
 	err = group.Wait()
 	// Again, for a part that failed faster than announce wrote.
 	return errors.Join(err, s.forget())
+}
+
+// shut waits for the first credential, and then tells our own tools theirs: nobody
+// is let in without one any more.
+func (s *system) shut(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.directory.Shut():
+	}
+	s.log.Info("there is a credential: nobody is let in without one from now on")
+	ends := s.ends
+	ends.NATS = withParts(ends.NATS, s.senders)
+	return writeEndpoints(s.dir, ends)
 }
 
 // runDetect runs the detectors until ctx ends.
@@ -345,7 +394,7 @@ func (s *system) announce() error {
 		return err
 	}
 	lines := [][2]string{
-		{"NATS", s.ends.NATS},
+		{"NATS", redacted(s.ends.NATS)},
 		{"ClickHouse", redacted(s.ends.ClickHouse)},
 	}
 	if s.engine != nil {
@@ -373,6 +422,9 @@ func (s *system) close() error {
 	var errs []error
 	if s.door != nil {
 		_ = s.door.Close() // closed already when the gate ran
+	}
+	if s.system != nil {
+		s.system.Close()
 	}
 	if s.nc != nil {
 		s.nc.Close()

@@ -33,9 +33,6 @@ const (
 
 	checkPrefix = "check.v1." // then region and org, as of a scan
 
-	// senderAccount is where streams and parts are.
-	senderAccount = "$G"
-
 	// anonymous is the name of who came without a credential. A holder's is
 	// name@revision, and no name has this sign.
 	anonymous = "@open"
@@ -49,9 +46,21 @@ const (
 	pageSize = 1024
 )
 
+// Accounts on NATS. Who comes with a credential is in one of its own, from which
+// only Services lead to that of streams and parts: in theirs he could name any
+// subject there to be answered on, an entry of the ledger or the API that purges a
+// stream, and whoever answers him would write it.
+const (
+	PartsAccount   = "YAOSU"
+	SendersAccount = "SENDERS"
+)
+
+// Services are the subjects that a sender's account may publish to.
+func Services() []string { return []string{"scan.v1.>", checkPrefix + ">"} }
+
 // CalloutConfig is what a Callout needs.
 type CalloutConfig struct {
-	// Conn is of our own parts, in the account of the streams, with all rights.
+	// Conn is of our own parts, in their account, with all rights.
 	Conn *nats.Conn
 	// System is of the system account (Key.AsSystem).
 	System *nats.Conn
@@ -148,7 +157,7 @@ func (c *Callout) answer(msg *nats.Msg) {
 // user is what a connection may do.
 func (c *Callout) user(request *jwt.AuthorizationRequestClaims) (*jwt.UserClaims, error) {
 	user := jwt.NewUserClaims(request.UserNkey)
-	user.Audience = senderAccount
+	user.Audience = SendersAccount
 	user.Expires = time.Now().Add(Lifetime + rand.N(Lifetime/9)).Unix()
 	user.AllowedConnectionTypes.Add(jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket)
 	h, err := c.holder(request)
@@ -156,7 +165,7 @@ func (c *Callout) user(request *jwt.AuthorizationRequestClaims) (*jwt.UserClaims
 		return nil, err
 	}
 	if h == nil {
-		user.Name = anonymous
+		user.Name, user.Audience = anonymous, PartsAccount // as if it were one of them
 		return user, nil
 	}
 	user.Name = h.Name + "@" + strconv.FormatUint(h.revision, 10)
@@ -282,7 +291,7 @@ func (c *Callout) sweep(ctx context.Context) error {
 	}
 	defer sub.Unsubscribe()
 	ask := func(server string, offset int) error {
-		body, err := json.Marshal(map[string]any{"auth": true, "acc": senderAccount, "limit": pageSize, "offset": offset})
+		body, err := json.Marshal(map[string]any{"auth": true, "limit": pageSize, "offset": offset})
 		if err != nil {
 			return err
 		}

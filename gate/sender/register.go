@@ -152,6 +152,9 @@ func (r *Register) Add(ctx context.Context, g Grant) (token string, added Creden
 // tokenPrefix lets those who search for secrets in files find ours.
 const tokenPrefix = "yaosu_"
 
+// IsToken tells whether s looks like a token of ours.
+func IsToken(s string) bool { return strings.HasPrefix(s, tokenPrefix) }
+
 func hashOf(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])

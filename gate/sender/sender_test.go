@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,7 @@ func embedded(t *testing.T, key *sender.Key) (url, password string) {
 	t.Helper()
 	b, err := local.StartBroker(t.Context(), local.BrokerConfig{Dir: t.TempDir(), Callout: &local.Callout{
 		User: sender.PartsUser, Password: key.Password,
+		Account: sender.PartsAccount, Outside: sender.SendersAccount, Services: sender.Services(),
 		Issuer: key.Issuer, Cipher: key.Cipher, System: key.System,
 	}})
 	if err != nil {
@@ -69,16 +71,17 @@ func startServer(t *testing.T, key *sender.Key, extra string) *server.Server {
 	t.Setenv("NATS_ISSUER", key.Issuer)
 	t.Setenv("NATS_CIPHER", key.Cipher)
 	t.Setenv("NATS_SYSTEM", key.System)
-	conf, err := os.ReadFile(filepath.Join("..", "..", "deploy", "nats", "nats-server.conf"))
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for name, more := range map[string]string{"nats-server.conf": "", "nats-senders.conf": extra} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "nats", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), append(text, more...), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	text, _, _ := strings.Cut(string(conf), "#- cluster")
-	file := filepath.Join(t.TempDir(), "nats-server.conf")
-	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "#-", "  ")+extra), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	opts, err := server.ProcessConfigFile(file)
+	opts, err := server.ProcessConfigFile(filepath.Join(dir, "nats-senders.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,6 +356,31 @@ func TestASenderSpeaksForItsOwnAlone(t *testing.T) {
 				c.who.refused(t, c.what, c.try(c.who, c.forbid))
 			}
 
+			// Who names a subject to be answered on gets nothing there.
+			if err := putLedger(t.Context(), w.js); err != nil {
+				t.Fatal(err)
+			}
+			for _, reply := range []string{
+				"$KV.SENDERS.vendor", "$KV.INGEST.ledger", "$JS.API.STREAM.PURGE.SCANS", "$JS.API.STREAM.DELETE.SCANS",
+				"$JS.API.STREAM.CREATE.MINE", "scan.v1.330106.P02", "check.v1.330106.P02", "suspect.v1.330106.x", "reject.v1.330106.P02",
+			} {
+				for _, subject := range []string{"scan.v1.330106.P01", "check.v1.330106.P01"} {
+					if err := shop.PublishRequest(subject, reply, []byte("{}")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			// Answered after all of those.
+			if err := shop.stored(t.Context(), "330106", "P01"); err != nil {
+				t.Error(err)
+			}
+			if _, err := shop.Request("check.v1.330106.P01", []byte("{}"), patience); err != nil {
+				t.Error(err)
+			}
+			if got := len(shop.errs); got > 0 {
+				t.Errorf("%v", <-shop.errs)
+			}
+
 			// What was refused has left no trace.
 			stream, err := w.js.Stream(t.Context(), schema.StreamScans)
 			if err != nil {
@@ -362,14 +390,39 @@ func TestASenderSpeaksForItsOwnAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if info.State.Msgs != 4 {
-				t.Errorf("the stream has %d messages, want the 4 that were allowed", info.State.Msgs)
+			if info.State.Msgs != 14 || info.State.LastSeq != 14 {
+				t.Errorf("the stream has %d messages up to %d, want the 14 that were allowed", info.State.Msgs, info.State.LastSeq)
 			}
-			if _, err := kv.Get(t.Context(), "shop"); err != nil {
-				t.Errorf("the credential: %v", err)
+			info, err = stream.Info(t.Context(), jetstream.WithSubjectFilter(">"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := map[string]uint64{"scan.v1.330106.P01": 11, "scan.v1.330106.P02": 2, "scan.v1.420106.H03": 1}; !maps.Equal(info.State.Subjects, want) {
+				t.Errorf("the stream has %v, want %v", info.State.Subjects, want)
+			}
+			for _, name := range []string{"shop", "vendor", "bureau"} {
+				if entry, err := kv.Get(t.Context(), name); err != nil || !strings.Contains(string(entry.Value()), name) {
+					t.Errorf("the credential %s: %v", name, err)
+				}
+			}
+			for name, want := range map[string]uint64{"KV_INGEST": 1, schema.StreamRejects: 0, schema.StreamSuspects: 0} {
+				stream, err := w.js.Stream(t.Context(), name)
+				if err != nil || stream.CachedInfo().State.LastSeq != want {
+					t.Errorf("%s: got %v, %v, want %d messages", name, stream.CachedInfo().State, err, want)
+				}
 			}
 		})
 	}
+}
+
+// putLedger makes the bucket of the ingesters with one entry.
+func putLedger(ctx context.Context, js jetstream.JetStream) error {
+	kv, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "INGEST"})
+	if err != nil {
+		return err
+	}
+	_, err = kv.PutString(ctx, "ledger", "{}")
+	return err
 }
 
 func TestNobodyElseComesIn(t *testing.T) {
