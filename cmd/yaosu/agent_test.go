@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/gate"
@@ -434,4 +436,81 @@ func streamMessages(t *testing.T, stream jetstream.Stream) uint64 {
 		t.Fatal(err)
 	}
 	return info.State.Msgs
+}
+
+// An agent with a credential sends what that stands for, sets the rest aside, and puts
+// it back when told to.
+func TestAnAgentWithACredential(t *testing.T) {
+	shop := &server.User{Username: "shop", Password: "token", Permissions: &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: []string{schema.ScanSubject("330106", "P0")}},
+		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_shop.>"}},
+	}}
+	options := &server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+		Users: []*server.User{{Username: "owner", Password: "owner"}, shop},
+	}
+	srv, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	})
+	if !srv.ReadyForConnections(patience) {
+		t.Fatal("the server takes no connections")
+	}
+	js := enginetest.JetStream(t, "nats://owner:owner@"+srv.Addr().String())
+	enginetest.Streams(t, js)
+	stream, err := js.Stream(t.Context(), schema.StreamScans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := filepath.Join(t.TempDir(), "shop.token")
+	if err := os.WriteFile(token, []byte("a wrong one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spool := filepath.Join(t.TempDir(), "spool")
+	url := "nats://shop@" + srv.Addr().String()
+	agent := startAgent(t, url, spool, "--credential", token)
+	client := &http.Client{Timeout: time.Minute}
+	if _, ok := sell(client, agent.url, agentSale(0, 0)+"\n"+agentSale(1, 0), nil); !ok {
+		t.Fatal("sales were not taken in")
+	}
+	status := func() scanner.Status {
+		st, err := scanner.Look(spool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	enginetest.Eventually(t, "it says that the credential is wrong", func() bool {
+		return strings.Contains(strings.ToLower(agent.said.String()), "authorization violation")
+	})
+	if st := status(); st.Pending != 2 || st.SetAside != 0 {
+		t.Errorf("with a wrong token: got %+v, want both to wait", st)
+	}
+	// Somebody mends the file; nobody starts the agent again.
+	if err := os.WriteFile(token, []byte("token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	enginetest.Eventually(t, "all is sent or set aside", func() bool { return status().Pending == 0 })
+	if st, n := status(), streamMessages(t, stream); st.SetAside != 1 || n != 1 {
+		t.Errorf("got %d set aside and %d sent, want one of each", st.SetAside, n)
+	}
+	// The shop may speak for the other one too now.
+	shop.Permissions.Publish.Allow = append(shop.Permissions.Publish.Allow, schema.ScanSubject("330106", "P1"))
+	if err := srv.ReloadOptions(options); err != nil {
+		t.Fatal(err)
+	}
+	agent.kill()
+	if out, err := exec.Command("yaosu", "scanner", "--nats", url, "--spool", spool, "--readmit").CombinedOutput(); err != nil || !strings.Contains(string(out), "1 条") {
+		t.Fatalf("readmit: got %s and %v", out, err)
+	}
+	agent.start()
+	enginetest.Eventually(t, "the other one is sent", func() bool { return streamMessages(t, stream) == 2 })
+	if st := status(); st.SetAside != 0 {
+		t.Errorf("got %d set aside, want none", st.SetAside)
+	}
 }

@@ -161,16 +161,11 @@ func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
 		return cfg, err
 	}
 	cfg.NATS = at.url
-	u, err := url.Parse(cfg.NATS)
-	if err != nil {
-		return cfg, usageErrorf("--nats is no URL, want nats://NAME@host:4222")
-	}
-	name := u.User.Username()
-	if name != "" {
-		cfg.Options = append(cfg.Options, nats.CustomInboxPrefix(sender.InboxPrefix(name)))
-	}
 	path := cmd.String("credential")
 	if path == "" {
+		if name, ok := senderOf(cfg.NATS); ok {
+			cfg.Options = append(cfg.Options, nats.CustomInboxPrefix(sender.InboxPrefix(name)))
+		}
 		return cfg, nil
 	}
 	text, err := os.ReadFile(path)
@@ -181,20 +176,23 @@ func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
 		cfg.Options = append(cfg.Options, nats.UserCredentials(path))
 		return cfg, nil
 	}
-	if name == "" {
+	u, err := url.Parse(cfg.NATS)
+	if err != nil || u.User.Username() == "" {
 		return cfg, usageErrorf("whose is the token in %s? Name it in the URL: --nats nats://NAME@host:4222", path)
 	}
-	// What stands in the URL would be preferred.
-	u.User = nil
+	name := u.User.Username()
+	u.User = nil // it would be preferred to what follows
 	cfg.NATS = u.String()
 	log := cfg.Log
-	cfg.Options = append(cfg.Options, nats.UserInfoHandler(func() (string, string) {
-		text, err := os.ReadFile(path) // again: it may have been mended
-		if err != nil {
-			log.Error("the credential could not be read", "error", err)
-		}
-		return name, strings.TrimSpace(string(text))
-	}))
+	cfg.Options = append(cfg.Options,
+		nats.CustomInboxPrefix(sender.InboxPrefix(name)),
+		nats.UserInfoHandler(func() (string, string) {
+			text, err := os.ReadFile(path) // again: it may have been mended
+			if err != nil {
+				log.Error("the credential could not be read", "error", err)
+			}
+			return name, strings.TrimSpace(string(text))
+		}))
 	return cfg, nil
 }
 
