@@ -14,7 +14,7 @@ SEED ?= 0
 SCANS ?= 100000000
 NEW ?= 1000000
 
-.PHONY: help build engine demo up test faults durability chaos check alarms generate bench bench-detect rule fuzz vuln clean
+.PHONY: help build engine demo up test faults durability chaos chaos-agent check alarms generate bench bench-detect rule fuzz vuln clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -46,6 +46,9 @@ durability: ## watch by syscalls that what must be on disk is, before it is ackn
 chaos: engine ## kill at random for TIME=10m with SEED=0 (a new one), then audit
 	go test ./ingest/faults -count=1 -v -run TestChaos -timeout 24h -chaos $(TIME) -seed $(SEED)
 
+chaos-agent: engine ## let a shop sell through its agent while all of it is killed, for TIME=10m
+	go test ./cmd/yaosu -count=1 -v -run TestAShopSells -timeout 24h -agent-chaos $(TIME)
+
 check: engine ## vet, staticcheck, format, generated files, tidy
 	go vet ./...
 	go tool staticcheck ./...
@@ -72,6 +75,7 @@ bench-detect: engine ## measure over SCANS=100000000: bytes a scan, passes, NEW=
 fuzz: engine ## fuzz what outsiders send, a minute each
 	for target in FuzzClassify FuzzDecodeJSON FuzzEvents FuzzArrow FuzzScrubPerson FuzzReadCSV; do \
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s ./schema; done
+	go test -run '^$$' -fuzz '^FuzzTranslate$$' -fuzztime 60s ./schema/nhsa
 
 vuln: ## look for known faults in what we depend on (asks a database on the network)
 	go tool govulncheck ./...

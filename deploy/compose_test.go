@@ -5,6 +5,8 @@ import (
 	"debug/elf"
 	"encoding/json"
 	"maps"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -275,6 +277,8 @@ func TestTheCommandsOfComposeMoveAScanFromNATSToASuspect(t *testing.T) {
 		t.Fatalf("detect: %v: %s", err, errs)
 	}
 
+	askTheGate(t, envOf("gate"), file.Services["gate"].Command, here)
+
 	asUser := func(role string) []string {
 		password := env["CLICKHOUSE_"+strings.ToUpper(role)+"_PASSWORD"]
 		return []string{"YAOSU_CLICKHOUSE=clickhouse://yaosu_" + role + ":" + password + "@" + clickhouse + "/yaosu"}
@@ -303,5 +307,71 @@ func TestTheCommandsOfComposeMoveAScanFromNATSToASuspect(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("ingest after SIGTERM: got %v, want exit status 0\n%s", err, log.String())
+	}
+}
+
+// askTheGate runs the gate as Compose does, but for its port and directory: it is
+// ready, and as it listens to other machines it lets nobody in without a credential.
+func askTheGate(t *testing.T, env, command []string, here func(string) string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	for _, arg := range command {
+		arg = strings.NewReplacer(":8686", ":"+port, "/var/lib/yaosu-gate", t.TempDir()).Replace(here(arg))
+		args = append(args, arg)
+	}
+	gate := yaosu(t, env, args...)
+	var log bytes.Buffer
+	gate.Stderr = &log
+	if err := gate.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1) // the test may fail before it looks
+	go func() { ended <- gate.Wait() }()
+	url := "http://127.0.0.1:" + port
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		resp, err := http.Get(url + "/readyz")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the gate is not ready: %v\n%s", err, log.String())
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("gate: %v: %s", err, log.String())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	resp, err := http.Post(url+"/v1/scans", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("without a credential: got %d, want 401", resp.StatusCode)
+	}
+	if err := gate.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("gate after SIGTERM: got %v, want exit status 0\n%s", err, log.String())
+	}
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("the gate logged errors:\n%s", log.String())
 	}
 }

@@ -1,10 +1,13 @@
 package deploy_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,12 +46,12 @@ func startNATS(t *testing.T, file string) *server.Server {
 }
 
 // withExamples writes the configuration with its examples in use.
-func withExamples(t *testing.T, keep func(string) bool) string {
+func withExamples(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	for line := range strings.Lines(read(t, natsConf)) {
 		before, after, found := strings.Cut(line, "#-")
-		if found && keep(line) {
+		if found {
 			line = before + after
 		}
 		b.WriteString(line)
@@ -110,22 +113,55 @@ func TestNATSHoldsWhatItsConfigurationSays(t *testing.T) {
 	}
 }
 
-func TestAnInstitutionOfTheExamplePublishesUnderItsOwnNameAlone(t *testing.T) {
+// sendersKey makes the secret of those who may speak, and gives the server's
+// configuration what `yaosu org key` says.
+func sendersKey(t *testing.T) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "senders.key")
+	out, errs, err := run(t, nil, "org", "key", "--senders-key", file)
+	if err != nil {
+		t.Fatalf("org key: %v: %s", err, errs)
+	}
+	for line := range strings.Lines(out) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		t.Setenv(name, value)
+	}
+	return file
+}
+
+// nats-senders.conf with the commands that docs/credentials.md names.
+func TestAnInstitutionPublishesUnderItsOwnNameAlone(t *testing.T) {
 	t.Setenv("NATS_PASSWORD", "psecret")
-	t.Setenv("NATS_PASSWORD_P53090200417", "pother")
-	cluster := false
-	s := startNATS(t, withExamples(t, func(line string) bool {
-		cluster = cluster || strings.HasPrefix(line, "#- cluster")
-		return !cluster
-	}))
+	key := sendersKey(t)
+	s := startNATS(t, "nats/nats-senders.conf")
 	js := enginetest.JetStream(t, s.ClientURL(), nats.UserInfo("yaosu", "psecret"))
 	enginetest.Streams(t, js)
-	refused := make(chan error, 16) // never blocks the client's reader
-	shop, err := nats.Connect(s.ClientURL(), nats.UserInfo("P53090200417", "pother"), nats.CustomInboxPrefix("_INBOX_P53090200417"),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
-	if err != nil {
+
+	parts := []string{"YAOSU_NATS=nats://yaosu:psecret@" + s.Addr().String()}
+	out, errs, err := run(t, parts, "org", "add", "renmin", "--org", "P53090200417:530902")
+	token := regexp.MustCompile(`yaosu_[A-Z2-7]+`).FindString(out)
+	if err != nil || token == "" {
+		t.Fatalf("org add: got %q, %v: %s", out, err, errs)
+	}
+	door := yaosu(t, parts, "gate", "--listen", "127.0.0.1:0", "--clickhouse", "http://127.0.0.1:1/yaosu", "--senders-key", key)
+	var log bytes.Buffer
+	door.Stderr = &log
+	if err := door.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan error, 1) // the test may fail before it looks
+	go func() { ended <- door.Wait() }()
+
+	refused := make(chan error, 16) // never blocks the client's reader
+	connect := func() (*nats.Conn, error) {
+		return nats.Connect(s.ClientURL(), nats.UserInfo("renmin", token), nats.CustomInboxPrefix("_INBOX_renmin"),
+			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	}
+	var shop *nats.Conn
+	enginetest.Eventually(t, "the gate lets the institution in", func() bool {
+		shop, err = connect()
+		return err == nil
+	})
 	defer shop.Close()
 	if _, err := shop.Request("scan.v1.530902.P53090200417", []byte("{}"), 10*time.Second); err != nil {
 		t.Errorf("its own subject: %v", err)
@@ -148,15 +184,27 @@ func TestAnInstitutionOfTheExamplePublishesUnderItsOwnNameAlone(t *testing.T) {
 			t.Errorf("%s: nobody refused", what)
 		}
 	}
+	if out, errs, err := run(t, parts, "org", "revoke", "renmin"); err != nil {
+		t.Fatalf("org revoke: %v: %s%s", err, out, errs)
+	}
+	enginetest.Eventually(t, "who was revoked is out for good", shop.IsClosed)
+	if _, err := connect(); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("connect again: got %v, want %v", err, nats.ErrAuthorization)
+	}
+	if err := door.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("gate after SIGTERM: got %v, want exit status 0\n%s", err, log.String())
+	}
 }
 
 func TestTheClusterOfTheExampleIsOne(t *testing.T) {
 	t.Setenv("NATS_PASSWORD", "psecret")
-	t.Setenv("NATS_PASSWORD_P53090200417", "pother")
 	t.Setenv("NATS_ROUTE_PASSWORD", "proute")
 	t.Setenv("NATS_ROUTE_2", "nats://route:proute@nats-2:6222")
 	t.Setenv("NATS_ROUTE_3", "nats://route:proute@nats-3:6222")
-	opts, err := server.ProcessConfigFile(withExamples(t, func(string) bool { return true }))
+	opts, err := server.ProcessConfigFile(withExamples(t))
 	if err != nil {
 		t.Fatal(err)
 	}

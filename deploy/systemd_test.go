@@ -69,8 +69,8 @@ func readEnvFile(t *testing.T, file string) map[string]string {
 
 func TestUnitFilesStartWhatThereIs(t *testing.T) {
 	files, err := filepath.Glob("systemd/*.service")
-	if err != nil || len(files) != 3 {
-		t.Fatalf("got %v, %v, want three unit files", files, err)
+	if err != nil || len(files) != 5 {
+		t.Fatalf("got %v, %v, want five unit files", files, err)
 	}
 	env := readEnvFile(t, "systemd/yaosu.env.example")
 	for _, file := range files {
@@ -91,11 +91,13 @@ func TestUnitFilesStartWhatThereIs(t *testing.T) {
 			case "":
 			case "/etc/yaosu/yaosu.env":
 				for name, value := range env {
-					// One file for both parts: what only the ingester looks at may be in it.
-					if args[1] == "ingest" || name != "YAOSU_STREAM_REPLICAS" {
+					// One file for all parts: what not each looks at may be in it.
+					if args[1] != "detect" || name != "YAOSU_STREAM_REPLICAS" {
 						own[name] = value
 					}
 				}
+			case "/etc/yaosu/scanner.env":
+				own = readEnvFile(t, "systemd/scanner.env.example")
 			default:
 				t.Errorf("EnvironmentFile: got %q, want the one there is an example of", unit["Service.EnvironmentFile"])
 			}

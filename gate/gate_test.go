@@ -42,7 +42,7 @@ func TestDoor(t *testing.T) {
 		{"it is ready when all parts answer", "/readyz", false, 200, `"clickhouse":"ok"`},
 		{"it lives without its parts", "/healthz", true, 200, `"status":"ok"`},
 		{"it is not ready when a part is away", "/readyz", true, 503, `"clickhouse":"away","nats":"ok"`},
-		{"what is not there is not found", "/nothing", false, 404, ""},
+		{"what is not there is not found", "/nothing", false, 404, `"code":"not-found"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			away.Store(c.away)

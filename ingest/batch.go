@@ -40,7 +40,7 @@ type refused struct {
 	received    time.Time
 	subject     string // of the message
 	contentType string // of raw, where it is not JSON
-	region      string // the event's own where it can be read, else the subject's
+	region      string // the event's own where it can be read and believed, else the subject's
 	org         string
 	eventID     string // empty when it cannot be read
 	raw         []byte
@@ -118,6 +118,10 @@ func describe(m message, position int, raw []byte, contentType string, scan *sch
 	}
 	// scan.v1.<region>.<org>; tokens of a subject are good tokens again.
 	tokens := strings.Split(m.subject, ".")
+	if m.home != nil {
+		// Who names another must not fill that one's list.
+		r.region, r.org = "", ""
+	}
 	if r.region == "" && len(tokens) > 2 {
 		r.region = tokens[2]
 	}

@@ -47,6 +47,12 @@ type Config struct {
 	// Default 64 MiB.
 	StretchBytes uint64
 
+	// Strict, when given, is asked for each message whether its events must be of the
+	// institution and region in its subject; others are refused, as foreign_org. It
+	// is for streams whose publishers NATS holds to their subjects. Default: events
+	// may be anybody's.
+	Strict func() bool
+
 	// MaxRows of scan_rows end a batch; the message that exceeds it is still in it,
 	// but is cut at twice as many. Default 100 000, at most 500 000, so that an
 	// insert stays one block.
@@ -147,6 +153,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if cfg.Step == nil {
 		cfg.Step = func(string) {}
+	}
+	if cfg.Strict == nil {
+		cfg.Strict = func() bool { return false }
 	}
 	orDefault(&cfg.Ledger, defaultLedger)
 	orDefault(&cfg.Workers, defaultWorkers)

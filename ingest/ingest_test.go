@@ -205,7 +205,7 @@ func TestOneBadEventCostsOnlyItself(t *testing.T) {
 		}
 		for header, want := range map[string]string{
 			schema.HeaderRejectCode:   schema.RefuseRange,
-			ingest.HeaderRejectField:  "quantity",
+			schema.HeaderRejectField:  "quantity",
 			ingest.HeaderScanSubject:  "scan.v1.330106.P01",
 			ingest.HeaderScanSequence: "8",
 			ingest.HeaderScanPosition: "777",
@@ -219,6 +219,27 @@ func TestOneBadEventCostsOnlyItself(t *testing.T) {
 		}
 		if want := "reject.v1.330106.P01"; reject.Subject != want {
 			t.Errorf("subject: got %s, want %s", reject.Subject, want)
+		}
+	})
+}
+
+func TestWhatTheDoorRefusedIsARejectHowGoodItEverLooks(t *testing.T) {
+	overTransports(t, func(t *testing.T, w *world) {
+		w.run(w.cfg)
+		foreign := strings.Replace(sale(1), `"org":"P01"`, `"org":"P99"`, 1)
+		w.publish(foreign, // on the subject of P01, as who speaks for P01 sent it
+			schema.HeaderContentType, schema.ContentRefused,
+			schema.HeaderRejectCode, schema.RefuseForeign,
+			schema.HeaderRejectField, "org",
+			schema.HeaderRejectReason, "P99 is not the sender's")
+		w.publish(sale(2))
+		w.acknowledged()
+		w.wantCount(1, stored)
+		w.wantCount(1, "(SELECT count() FROM rejects WHERE event_id = 'e000001' AND org = 'P01' AND region = '330106' AND code = 'foreign_org' AND field = 'org')")
+		reject := w.oneReject()
+		if string(reject.Data) != foreign || reject.Subject != "reject.v1.330106.P01" ||
+			reject.Header.Get(schema.HeaderRejectCode) != schema.RefuseForeign || reject.Header.Get(schema.HeaderContentType) != "" {
+			t.Errorf("got %s %v %s, want the bytes as they came, refused as foreign_org", reject.Subject, reject.Header, reject.Data)
 		}
 	})
 }

@@ -13,7 +13,9 @@ type message struct {
 	subject     string
 	contentType string
 	data        []byte
-	pending     uint64 // messages that wait behind it
+	home        *schema.Home    // whose events it may hold; nil: anybody's
+	before      *schema.Refusal // of an event that was refused before it came here
+	pending     uint64          // messages that wait behind it
 }
 
 // events are those of one message, by position from 0.
@@ -33,12 +35,18 @@ const unbounded = 1<<31 - 1
 
 // open finds the events of m. Only one message at a time may be read with decoder.
 func open(m message, decoder *schema.Decoder) events {
+	if m.before != nil {
+		return &brokenMessage{message: m, why: *m.before}
+	}
 	if !schema.IsArrow(m.data, m.contentType) {
 		return &jsonEvents{message: m, decoder: decoder}
 	}
 	arrow, why := schema.OpenArrow(m.data)
 	if why != nil {
 		return &brokenMessage{message: m, why: *why}
+	}
+	if m.home != nil {
+		arrow.From(*m.home)
 	}
 	return &arrowEvents{message: m, arrow: arrow, decoder: decoder}
 }
@@ -64,7 +72,13 @@ func (e *brokenMessage) add(b *batch, from, to int) (stopped int, more bool) {
 func (e *brokenMessage) count() int { return 1 }
 
 func (e *brokenMessage) refusal(_ int, why schema.Refusal) refused {
-	return describe(e.message, 0, e.data, e.contentType, &schema.Scan{}, why)
+	if e.before == nil {
+		return describe(e.message, 0, e.data, e.contentType, &schema.Scan{}, why)
+	}
+	var decoder schema.Decoder
+	scan, _ := decoder.Decode(e.data) // for its event_id; the bytes may be anything
+	// Whose it is says the subject, chosen by who refused it.
+	return describe(e.message, 0, e.data, "", &schema.Scan{EventID: scan.EventID}, why)
 }
 
 // arrowEvents are the rows of an Arrow stream. A row has no bytes of its own: one
@@ -118,6 +132,9 @@ func (e *jsonEvents) add(b *batch, from, to int) (stopped int, more bool) {
 		}
 		if position >= to || b.bursting() {
 			return position, true
+		}
+		if why == nil && e.home != nil {
+			why = e.home.Foreign(event.Scan)
 		}
 		if why != nil {
 			b.refuse(e.message, position, event.Raw, "", event.Scan, *why)

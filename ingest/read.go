@@ -245,6 +245,7 @@ type line struct {
 	js       jetstream.JetStream
 	consumer jetstream.Consumer
 	given    uint64 // messages the server has sent on it
+	strict   func() bool
 }
 
 func (in *ingester) openLine(ctx context.Context, from uint64) (*line, error) {
@@ -260,7 +261,7 @@ func (in *ingester) openLine(ctx context.Context, from uint64) (*line, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s from %d on: %w", schema.StreamScans, from, err)
 	}
-	return &line{js: in.JS, consumer: consumer}, nil
+	return &line{js: in.JS, consumer: consumer, strict: in.Strict}, nil
 }
 
 // close tells the server to forget the consumer; else it does by itself.
@@ -326,6 +327,17 @@ func (l *line) read(msg jetstream.Msg) (message, error) {
 	}
 	if header := msg.Headers(); header != nil {
 		m.contentType = header.Get(schema.HeaderContentType)
+		if m.contentType == schema.ContentRefused {
+			m.before = &schema.Refusal{
+				Code:   header.Get(schema.HeaderRejectCode),
+				Field:  header.Get(schema.HeaderRejectField),
+				Reason: header.Get(schema.HeaderRejectReason),
+			}
+		}
+	}
+	if l.strict() {
+		home := schema.HomeOf(m.subject)
+		m.home = &home
 	}
 	return m, nil
 }

@@ -15,10 +15,8 @@ import (
 	"yaosu/schema"
 )
 
-// Headers of a message in REJECTS, beside Reject-Code and Reject-Reason.
+// Headers of a message in REJECTS, beside Reject-Code, Reject-Reason and Reject-Field.
 const (
-	// HeaderRejectField names the field at fault, where one is.
-	HeaderRejectField = "Reject-Field"
 	// HeaderScanSubject, HeaderScanSequence and HeaderScanPosition say where in SCANS
 	// the event was: subject and sequence of the message, position in it from 0.
 	HeaderScanSubject  = "Scan-Subject"
@@ -90,7 +88,7 @@ func (r *refused) messages(most int) []*nats.Msg {
 	header.Set(schema.HeaderRejectCode, r.why.Code)
 	header.Set(schema.HeaderRejectReason, r.why.Reason)
 	if r.why.Field != "" {
-		header.Set(HeaderRejectField, r.why.Field)
+		header.Set(schema.HeaderRejectField, r.why.Field)
 	}
 	if r.contentType != "" {
 		header.Set(schema.HeaderContentType, r.contentType)

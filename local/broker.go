@@ -2,8 +2,10 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/crypto/bcrypt"
 )
 
 // BrokerConfig says how to run the NATS server inside this process.
@@ -35,9 +38,28 @@ type BrokerConfig struct {
 	// MaxPayload is the largest message, in bytes. Default 8 MiB.
 	MaxPayload int32
 
+	// Callout, when given, has everybody but our own parts say who he is. Default: the
+	// server asks nobody.
+	Callout *Callout
+
 	// Log gets the server's errors and warnings, and its notices at level debug.
 	// Default: nowhere.
 	Log *slog.Logger
+}
+
+// Callout says whom the server asks who a new connection is: whoever answers its
+// auth callout as User. Who comes from outside gets into an account of its own, of
+// which only Services lead to where the streams are, and answers come back the way
+// of the question. In one account a client could have the answer to a question, or
+// the acknowledgement of a message, sent to where it may not publish itself.
+type Callout struct {
+	User, Password string   // of our own parts, which are not asked about
+	Account        string   // of our own parts and the streams
+	Outside        string   // account of all others
+	Services       []string // subjects of Account that Outside may publish to
+	Issuer         string   // public key, of an account, that the answers are signed with
+	Cipher         string   // public curve key that the questions are encrypted for
+	System         string   // public key of the user of the system account
 }
 
 // Broker is a running NATS server with JetStream.
@@ -46,6 +68,61 @@ type Broker struct {
 	lock      *os.File // the directory is this Broker's
 	closeOnce sync.Once
 	closeErr  error
+}
+
+// configure says in the words of the server's configuration, of which JSON is a
+// part, what deploy/nats says there.
+func (c *Callout) configure(options *server.Options) error {
+	// The server warns of what is not hashed. It is random, so the cheapest will do.
+	hash, err := bcrypt.GenerateFromPassword([]byte(c.Password), bcrypt.MinCost)
+	if err != nil {
+		return fmt.Errorf("hash the password of the parts: %w", err)
+	}
+	type block map[string]any
+	var exports, imports []block
+	for _, subject := range c.Services {
+		exports = append(exports, block{"service": subject})
+		imports = append(imports, block{"service": block{"account": c.Account, "subject": subject}})
+	}
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // the server does not read > in JSON's other way
+	err = encoder.Encode(block{
+		"accounts": block{
+			c.Account: block{
+				"jetstream": "enabled",
+				"users":     []block{{"user": c.User, "password": string(hash)}},
+				"exports":   exports,
+			},
+			c.Outside: block{"imports": imports},
+			"SYS":     block{"users": []block{{"nkey": c.System}}},
+		},
+		"system_account": "SYS",
+		"authorization": block{"auth_callout": block{
+			"issuer":     c.Issuer,
+			"xkey":       c.Cipher,
+			"account":    c.Account,
+			"auth_users": []string{c.User, c.System},
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	return options.ProcessConfigString(text.String())
+}
+
+// move takes along the streams of a directory from before there were accounts. If
+// we die before or after it, the next start goes on.
+func (c *Callout) move(dir string) error {
+	streams := filepath.Join(dir, "jetstream")
+	if _, err := os.Stat(filepath.Join(streams, c.Account)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := os.Rename(filepath.Join(streams, "$G"), filepath.Join(streams, c.Account))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 const defaultMaxPayload = 8 << 20
@@ -84,7 +161,7 @@ func StartBroker(ctx context.Context, cfg BrokerConfig) (*Broker, error) {
 }
 
 func startServer(ctx context.Context, dir string, cfg BrokerConfig) (*server.Server, error) {
-	s, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName: "yaosu",
 		Host:       "127.0.0.1",
 		Port:       cfg.Port,
@@ -95,7 +172,16 @@ func startServer(ctx context.Context, dir string, cfg BrokerConfig) (*server.Ser
 		MaxPayload: cfg.MaxPayload,
 		// Default 64 MB, of which one large message may not take the most part.
 		MaxPending: max(server.MAX_PENDING_SIZE, 4*int64(cfg.MaxPayload)),
-	})
+	}
+	if cfg.Callout != nil {
+		if err := cfg.Callout.configure(options); err != nil {
+			return nil, err
+		}
+		if err := cfg.Callout.move(dir); err != nil {
+			return nil, fmt.Errorf("move the streams into their account: %w", err)
+		}
+	}
+	s, err := server.NewServer(options)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"yaosu/internal/enginetest"
 	"yaosu/local"
@@ -148,4 +150,59 @@ func TestBrokerRefusesToStart(t *testing.T) {
 			t.Errorf("got %v, want the server's reason", err)
 		}
 	})
+}
+
+// A directory from before there were accounts keeps its streams, and what is asked
+// of who comes is asked from the first start on.
+func TestStreamsMoveIntoTheAccountOfTheParts(t *testing.T) {
+	dir := t.TempDir()
+	b := startBroker(t, local.BrokerConfig{Dir: dir})
+	js := enginetest.JetStream(t, b.URL())
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "BOXES", Subjects: []string{"boxes"}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if _, err := js.Publish(t.Context(), "boxes", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	js.Conn().Close()
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := local.BrokerConfig{Dir: dir, Callout: &local.Callout{
+		User: "parts", Password: "psecret", Account: "PARTS", Outside: "OTHERS", Services: []string{"boxes"},
+		Issuer: publicKey(t, nkeys.CreateAccount), Cipher: publicKey(t, nkeys.CreateCurveKeys), System: publicKey(t, nkeys.CreateUser),
+	}}
+	for start := range 2 {
+		b := startBroker(t, cfg)
+		js := enginetest.JetStream(t, b.URL(), nats.UserInfo("parts", "psecret"))
+		stream, err := js.Stream(t.Context(), "BOXES")
+		if err != nil {
+			t.Fatalf("start %d: %v", start, err)
+		}
+		if got := stream.CachedInfo().State.Msgs; got != 100 {
+			t.Errorf("start %d: got %d messages, want 100", start, got)
+		}
+		if _, err := nats.Connect(b.URL(), nats.UserInfo("parts", "wrong")); err == nil {
+			t.Error("a wrong password was let in")
+		}
+		js.Conn().Close()
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func publicKey(t *testing.T, create func() (nkeys.KeyPair, error)) string {
+	t.Helper()
+	pair, err := create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }

@@ -86,12 +86,20 @@ const (
 // was not sent, and the Publisher goes on.
 var ErrTooLarge = errors.New("larger than this NATS takes")
 
+// ErrRefused is of a message that the stream will never take, whoever sends it
+// however often: it is larger than the stream allows. Others may be fine.
+var ErrRefused = errors.New("the stream will never take one of them")
+
 // Message is a ready-made message, such as an Arrow stream.
 type Message struct {
 	Region, Org string
 
 	// ContentType is one of schema's.
 	ContentType string
+
+	// Refusal says why Body, an event with the content type schema.ContentRefused, was
+	// refused already. Nil for anything else.
+	Refusal *schema.Refusal
 
 	// Body is the Publisher's until Flush has returned.
 	Body []byte
@@ -185,6 +193,9 @@ func New(js jetstream.JetStream, cfg Config) (*Publisher, error) {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
 	largest := int(js.Conn().MaxPayload()) - headerRoom
+	if largest <= 0 {
+		return nil, errors.New("not connected to NATS yet: nobody knows how large a message may be")
+	}
 	cfg.MessageBytes = min(cfg.MessageBytes, largest)
 	return &Publisher{
 		js:        own,

@@ -30,6 +30,8 @@ const (
 	errAccountResources jetstream.ErrorCode = 10002
 	errAtomicDisabled   jetstream.ErrorCode = 10174
 	errAtomicDuplicate  jetstream.ErrorCode = 10201
+	errMessageTooLarge  jetstream.ErrorCode = 10054
+	errHeaderTooLarge   jetstream.ErrorCode = 10097
 )
 
 // smallBatch is where a batch begins to pay: making its files at the server costs
@@ -49,11 +51,15 @@ type outgoing struct {
 }
 
 func (o *outgoing) msg() *nats.Msg {
-	return &nats.Msg{
-		Subject: o.subject,
-		Header:  nats.Header{schema.HeaderContentType: {o.ContentType}, jetstream.MsgIDHeader: {o.id}},
-		Data:    o.Body,
+	header := nats.Header{schema.HeaderContentType: {o.ContentType}, jetstream.MsgIDHeader: {o.id}}
+	if why := o.Refusal; why != nil {
+		header.Set(schema.HeaderRejectCode, why.Code)
+		header.Set(schema.HeaderRejectReason, why.Reason)
+		if why.Field != "" {
+			header.Set(schema.HeaderRejectField, why.Field)
+		}
 	}
+	return &nats.Msg{Subject: o.subject, Header: header, Data: o.Body}
 }
 
 // flight is what one acknowledgement is awaited for: a message or a batch.
@@ -214,11 +220,14 @@ func (p *Publisher) mend(ctx context.Context) error {
 			lost[i].future, lost[i].err = p.js.PublishMsgAsync(lost[i].messages[0].msg())
 		}
 		before := len(lost)
-		var stop error
+		var stop, refusal error
 		lost = slices.DeleteFunc(lost, func(f flight) bool {
 			ack, err := await(ctx, f)
 			if err != nil {
 				stop = err
+				if isAny(err, errMessageTooLarge, errHeaderTooLarge) {
+					refusal = err
+				}
 				return false
 			}
 			p.land(f, ack)
@@ -229,6 +238,8 @@ func (p *Publisher) mend(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case refusal != nil:
+			return fmt.Errorf("publish %d messages: %w: %w", len(lost), ErrRefused, refusal)
 		case errors.Is(stop, nats.ErrConnectionClosed):
 			return fmt.Errorf("publish %d messages: %w", len(lost), stop)
 		case len(lost) < before:

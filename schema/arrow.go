@@ -27,6 +27,22 @@ type ArrowMessage struct {
 	batches []arrowBatch
 	rows    int
 	columns [memberCount]arrowWords
+	home    *Home // set by From
+}
+
+// From has Add refuse rows that are not at home in h. It is called before Add.
+func (m *ArrowMessage) From(h Home) { m.home = &h }
+
+// foreign tells whether v is another institution or region than the message's.
+func (m *ArrowMessage) foreign(f member, v string) bool {
+	switch {
+	case m.home == nil:
+	case f == fOrg:
+		return v != m.home.Org
+	case f == fRegion:
+		return v != m.home.Region
+	}
+	return false
 }
 
 // arrowBatch is one record batch.
@@ -369,6 +385,11 @@ func (w *arrowWork) readText(f member, column *arrowColumn, odd []bool) {
 		return
 	}
 	column.fill(text, nil, w.at)
+	if w.message.home != nil && (f == fOrg || f == fRegion) {
+		for i, v := range text {
+			odd[i] = odd[i] || w.message.foreign(f, v)
+		}
+	}
 	for i, v := range text {
 		if !plainText(f, v) || !column.checked && !utf8.ValidString(v) {
 			odd[i] = true
@@ -384,7 +405,7 @@ func (m *ArrowMessage) judged(f member, dict *arrowDict) *arrowWords {
 	}
 	*known = arrowWords{dict: dict, keys: known.keys[:0]}
 	for i, v := range dict.words {
-		if !plainText(f, v) || dict.broken != nil && dict.broken[i] {
+		if !plainText(f, v) || m.foreign(f, v) || dict.broken != nil && dict.broken[i] {
 			if known.odd == nil {
 				known.odd = make([]bool, len(dict.words))
 			}
@@ -599,12 +620,17 @@ func (w *arrowWork) voidKinds(i int) []Kind {
 // the contract, and most such rows are refused.
 func (w *arrowWork) closer(i int) {
 	w.raw = w.batch.appendJSON(w.raw[:0], w.at+i)
-	if s, why := w.decoder.Decode(w.raw); why == nil {
+	home := w.message.home
+	if s, why := w.decoder.Decode(w.raw); why == nil && (home == nil || home.Foreign(s) == nil) {
 		w.block.Add(s, w.seq, w.received)
 		return
 	}
 	raw, s := slices.Clone(w.raw), new(Scan) // theirs to keep
-	if why := s.DecodeJSON(raw); why != nil {
+	why := s.DecodeJSON(raw)
+	if why == nil && home != nil {
+		why = home.Foreign(s)
+	}
+	if why != nil {
 		w.refuse(w.batch.first+w.at+i, raw, s, *why)
 	}
 }

@@ -242,6 +242,21 @@ func partsCodes(r rune) bool {
 	return false
 }
 
+// ParseNumber reads a decimal as programs write it into text: 2.0000, .5, +3,
+// 1.0E+2. It is false for anything else and for more than 12 digits before the
+// point. A negative number stays negative when it rounds to zero.
+func ParseNumber(s string) (n Number, ok bool) {
+	if s == "" {
+		return Number{}, false
+	}
+	number, ok := jsonNumber(s)
+	if !ok {
+		return Number{}, false
+	}
+	micro, ok := parseNumber([]byte(number))
+	return Number{Micro: micro, Known: ok}, ok
+}
+
 // jsonNumber spells a decimal as JSON wants it: no plus, no leading zeros, a
 // digit on both sides of the point.
 func jsonNumber(s string) (string, bool) {

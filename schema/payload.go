@@ -12,6 +12,12 @@ const (
 	ContentJSON   = "application/json"
 	ContentNDJSON = "application/x-ndjson"
 	ContentArrow  = "application/vnd.apache.arrow.stream"
+
+	// ContentRefused is one event that was refused before it came to the stream, by
+	// the door: the body is its bytes, the headers Reject-Code, Reject-Reason and
+	// Reject-Field say why. A type of its own, so that whoever does not know it
+	// refuses the body and never takes it for an event.
+	ContentRefused = "application/vnd.yaosu.refused"
 )
 
 // Events splits the body of one message into the bytes of its events: one
@@ -59,6 +65,9 @@ func split(payload []byte, contentType string, reader *Decoder, yield sink) {
 	case "", ContentJSON, ContentNDJSON:
 	case ContentArrow:
 		yield(payload, &Refusal{Code: RefuseTransport, Reason: "an Arrow stream has no JSON events"}, false)
+		return
+	case ContentRefused:
+		yield(payload, &Refusal{Code: RefuseTransport, Reason: "the event was refused before it was published"}, false)
 		return
 	default:
 		yield(payload, &Refusal{Code: RefuseTransport, Reason: "the content type is none of " + ContentJSON + ", " + ContentNDJSON + " and " + ContentArrow}, false)

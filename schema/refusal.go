@@ -2,8 +2,9 @@ package schema
 
 // Refusal says why one event cannot be taken in. Code is for programs (header
 // Reject-Code, column rejects.code), Field names the field at fault (empty for
-// the whole event), Reason is an English sentence for a programmer. A Refusal
-// never quotes a person number.
+// the whole event), Reason is an English sentence for a programmer; those of
+// package nhsa have the names of the interface and are Chinese, as its vendors
+// read them. A Refusal never quotes a person number.
 type Refusal struct {
 	Code   string
 	Field  string
@@ -12,18 +13,19 @@ type Refusal struct {
 
 // Reason codes of a Refusal.
 const (
-	RefuseEncoding  = "encoding"  // not UTF-8
-	RefuseJSON      = "json"      // not a JSON object, or cut off, or a field twice
-	RefuseMissing   = "missing"   // a required field is absent
-	RefuseType      = "type"      // wrong JSON type
-	RefuseFormat    = "format"    // not the form the field must have
-	RefuseLength    = "length"    // too long
-	RefuseRange     = "range"     // a number outside its range
-	RefuseValue     = "value"     // not one of the listed values
-	RefuseCodes     = "codes"     // too many codes, none where one is needed, some on a void
-	RefuseMessage   = "message"   // the whole message cannot be opened (compression, Arrow, empty)
-	RefuseTable     = "table"     // the engine refuses the row
-	RefuseTransport = "transport" // a content type nobody here reads
+	RefuseEncoding  = "encoding"    // not UTF-8
+	RefuseJSON      = "json"        // not a JSON object, or cut off, or a field twice
+	RefuseMissing   = "missing"     // a required field is absent
+	RefuseType      = "type"        // wrong JSON type
+	RefuseFormat    = "format"      // not the form the field must have
+	RefuseLength    = "length"      // too long
+	RefuseRange     = "range"       // a number outside its range
+	RefuseValue     = "value"       // not one of the listed values
+	RefuseCodes     = "codes"       // too many codes, none where one is needed, some on a void
+	RefuseMessage   = "message"     // the whole message cannot be opened (compression, Arrow, empty)
+	RefuseTable     = "table"       // the engine refuses the row
+	RefuseTransport = "transport"   // a content type nobody here reads
+	RefuseForeign   = "foreign_org" // its org or region is not the sender's
 )
 
 func (r *Refusal) Error() string {

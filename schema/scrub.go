@@ -12,7 +12,7 @@ import (
 // number replaced by pseudonym(number), so that they can be kept where person
 // numbers may not be. It is meant for broken JSON too: it looks for the names
 // person, psn_no, certno, psn_name and mdtrt_cert_no, in any case and nesting,
-// also inside a string that holds JSON, and replaces what follows. Where it
+// with and without underscores, also inside a string that holds JSON, and replaces what follows. Where it
 // cannot tell where a value ends it takes more rather than less. It knows
 // nothing of numbers in other fields.
 //
@@ -51,7 +51,7 @@ func ScrubPerson(raw []byte, pseudonym func(string) string) []byte {
 	return append(out, raw[done:]...)
 }
 
-var personNames = [...]string{"person", "psn_no", "certno", "psn_name", "mdtrt_cert_no"}
+var personNames = [...]string{"person", "psn_no", "cert_no", "psn_name", "mdtrt_cert_no"}
 
 // personName returns where the value begins of a member of that kind whose
 // name begins at raw[at], and the quotation mark to use (with the backslashes
@@ -63,7 +63,11 @@ func personName(raw []byte, at int) (end int, mark []byte) {
 	for _, name := range personNames {
 		i := at
 		for k := 0; k < len(name) && i >= 0; k++ {
-			i = matchLetter(raw, i, name[k])
+			next := matchLetter(raw, i, name[k])
+			if next < 0 && name[k] == '_' {
+				next = i // psnNo
+			}
+			i = next
 		}
 		if i < 0 {
 			continue

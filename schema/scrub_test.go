@@ -24,6 +24,8 @@ func TestScrubPerson(t *testing.T) {
 		{"the name in capitals", `{"PSN_NO":"` + n + `"}`, `{"PSN_NO":"<` + n + `>"}`},
 		{"every name", `{"psn_no":"1","certno":"2","psn_name":"张","mdtrt_cert_no":"4","input":{"selinfo":[{"person":"5"}]}}`,
 			`{"psn_no":"<1>","certno":"<2>","psn_name":"<张>","mdtrt_cert_no":"<4>","input":{"selinfo":[{"person":"<5>"}]}}`},
+		{"names without underscores", `{"psnNo":"1","certNo":"2","PSNNAME":"张","mdtrtCertNo":"4","prscDrCertNo":"9"}`,
+			`{"psnNo":"<1>","certNo":"<2>","PSNNAME":"<张>","mdtrtCertNo":"<4>","prscDrCertNo":"9"}`},
 		{"names that only look alike stay", `{"person_region":"640104","salesperson":"x","prsc_dr_certno":"9","a":"person","b":"person, certno"}`,
 			`{"person_region":"640104","salesperson":"x","prsc_dr_certno":"9","a":"person","b":"person, certno"}`},
 		{"twice", `{"person":"1","person":"2"}`, `{"person":"<1>","person":"<2>"}`},

@@ -21,10 +21,37 @@ const (
 	HeaderContentType  = "Content-Type"
 	HeaderRejectCode   = "Reject-Code"
 	HeaderRejectReason = "Reject-Reason"
+	HeaderRejectField  = "Reject-Field" // names the field at fault, where one is
 )
 
 // ScanSubject is where the scanners of an institution publish.
 func ScanSubject(region, org string) string { return "scan.v1." + region + "." + org }
+
+// Home is the institution a message comes from. NATS lets a sender publish under
+// its own names alone, so a subject can be trusted where an event cannot.
+type Home struct{ Region, Org string }
+
+// HomeOf reads it off the subject of a message. No event is at home in what is no
+// subject of a scan.
+func HomeOf(subject string) Home {
+	rest, ours := strings.CutPrefix(subject, "scan.v1.")
+	region, org, two := strings.Cut(rest, ".")
+	if !ours || !two || strings.Contains(org, ".") {
+		return Home{}
+	}
+	return Home{region, org}
+}
+
+// Foreign says why s does not belong into a message from h, nil when it does.
+func (h Home) Foreign(s *Scan) *Refusal {
+	switch {
+	case s.Org != h.Org:
+		return &Refusal{Code: RefuseForeign, Field: "org", Reason: "is not the institution that the message came from"}
+	case s.Region != h.Region:
+		return &Refusal{Code: RefuseForeign, Field: "region", Reason: "is not the region that the message came from"}
+	}
+	return nil
+}
 
 // RejectSubject is where refused events of an institution go.
 func RejectSubject(region, org string) string { return "reject.v1." + region + "." + org }

@@ -298,6 +298,21 @@ func (c *Code) number(s *Scan) uint64 {
 	return xxhash.Sum64String(s.Org + "\x00" + s.Drug + "\x00" + c.Raw)
 }
 
+// Number is the column code of an item code; 0 for any other.
+func (c Code) Number() uint64 {
+	if !c.Item() {
+		return 0
+	}
+	return c.number(nil)
+}
+
+// Digest is the column digest of a scan with its defaults filled in and the
+// pseudonym in the place of the person.
+func (s *Scan) Digest() uint32 {
+	var room [512]byte
+	return uint32(xxhash.Sum64(s.appendContent(room[:0])))
+}
+
 // appendContent writes what makes two events with one id the same event: every
 // field of the contract, defaults filled in, codes in no order, person hidden.
 // The digest of it is stored, so it must not give a number away by trial.

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/urfave/cli/v3"
 
+	"yaosu/gate/sender"
 	"yaosu/schema"
 )
 
@@ -162,10 +163,11 @@ func openJetStream(ctx context.Context, cmd *cli.Command) (jetstream.JetStream, 
 		return nil, err
 	}
 	log := newLog(cmd)
-	conn, err := nats.Connect(at.url,
-		nats.Name("yaosu "+cmd.Name),
+	options := []nats.Option{
+		nats.Name("yaosu " + cmd.Name),
 		nats.Timeout(connectTimeout),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // who answers NATS may be away for a while
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("lost NATS, trying again", "error", err)
@@ -173,7 +175,11 @@ func openJetStream(ctx context.Context, cmd *cli.Command) (jetstream.JetStream, 
 		}),
 		nats.ReconnectHandler(func(c *nats.Conn) { log.Info("NATS is back", "url", c.ConnectedUrlRedacted()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "error", err) }),
-	)
+	}
+	if name, ok := senderOf(at.url); ok {
+		options = append(options, nats.CustomInboxPrefix(sender.InboxPrefix(name)))
+	}
+	conn, err := nats.Connect(at.url, options...)
 	if err != nil {
 		return nil, fmt.Errorf("reach NATS at %s: %w; %s", redacted(at.url), err, at.hint)
 	}

@@ -41,7 +41,7 @@ func explainCommand() *cli.Command {
 
 // moment is one line of the timeline.
 type moment struct {
-	step
+	schema.LifeStep
 	evidence bool
 	roles    string
 }
@@ -120,12 +120,12 @@ func timelineOf(ctx context.Context, conn driver.Conn, list []schema.Suspect, ar
 	var all []moment
 	told := map[string]bool{}
 	for _, key := range s.Codes[:min(len(s.Codes), tracedCodes)] {
-		l, err := traceCode(ctx, conn, schema.Code{Raw: key, Key: key})
+		l, err := schema.ReadLife(ctx, conn, schema.Code{Raw: key, Key: key})
 		if err != nil {
 			return nil, err
 		}
-		for _, step := range l.steps {
-			m := moment{step: step, evidence: events[step.Org+"/"+step.EventID]}
+		for _, step := range l.Steps {
+			m := moment{LifeStep: step, evidence: events[step.Org+"/"+step.EventID]}
 			if m.evidence {
 				m.roles = export.EventRoles(s, step.Org, step.Kind)
 			}
@@ -140,9 +140,9 @@ func timelineOf(ctx context.Context, conn driver.Conn, list []schema.Suspect, ar
 				continue
 			}
 			all = append(all, moment{
-				step: step{
+				LifeStep: schema.LifeStep{
 					Time: l.Time, Kind: l.Kind, Org: l.Org, OrgName: around.Names[l.Org], Region: l.Region, EventID: l.EventID,
-					Settlement: l.Settlement, Pay: l.Pay, Person: l.Person, CodeKey: l.Code, State: stateStands,
+					Settlement: l.Settlement, Pay: l.Pay, Person: l.Person, CodeKey: l.Code, State: schema.StepStands,
 				},
 				evidence: true, roles: export.EventRoles(s, l.Org, l.Kind),
 			})
@@ -242,9 +242,9 @@ func writeTimeline(out io.Writer, s *schema.Suspect, timeline []moment) {
 		if m.Kind == "" {
 			kind = "明细已不在库"
 		}
-		meaning := strings.Trim(m.roles+";"+m.remarks(), ";")
+		meaning := strings.Trim(m.roles+";"+remarks(m.LifeStep), ";")
 		t.AppendRow(table.Row{
-			mark, at, kind, strings.TrimSpace(m.OrgName + " " + m.Org), m.Region, printable(cmp.Or(m.CodeKey, m.CodeRaw), 60), printable(m.EventID, 64), printable(m.Person, 64), m.amount(), meaning,
+			mark, at, kind, strings.TrimSpace(m.OrgName + " " + m.Org), m.Region, printable(cmp.Or(m.CodeKey, m.CodeRaw), 60), printable(m.EventID, 64), printable(m.Person, 64), amount(m.LifeStep), meaning,
 		})
 	}
 	t.Render()
@@ -261,13 +261,13 @@ func ground(timeline []moment) string {
 			continue
 		}
 		switch m.State {
-		case stateUndone:
+		case schema.StepUndone:
 			found = append(found, fmt.Sprintf("%s 的事件 %s 已由 %s 退货冲销", m.Org, printable(m.EventID, 64), printable(m.Partner, 64)))
-		case stateVoided:
+		case schema.StepVoided:
 			found = append(found, fmt.Sprintf("%s 的事件 %s 已作废", m.Org, printable(m.EventID, 64)))
-		case stateMerged:
+		case schema.StepMerged:
 			found = append(found, fmt.Sprintf("%s 的事件 %s 与 %s 是同一笔", m.Org, printable(m.EventID, 64), printable(m.Partner, 64)))
-		case stateClock:
+		case schema.StepClock:
 			found = append(found, fmt.Sprintf("%s 的事件 %s 时钟异常", m.Org, printable(m.EventID, 64)))
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/urfave/cli/v3"
 
+	"yaosu/gate/sender"
 	"yaosu/ingest"
 	"yaosu/schema"
 )
@@ -31,6 +32,7 @@ func ingestCommand() *cli.Command {
 			"Example:\n" +
 			"  yaosu ingest --nats nats://n1:4222 --clickhouse clickhouse://ingest@c1:9000/yaosu --person-key /etc/yaosu/person.key",
 		Flags: append(ingestFlags(),
+			sendersFlag("when an event must be of the institution and region in its subject (`WHEN`), else it is refused: auto once there is a credential (`yaosu org add`), open never, strict always"),
 			&cli.BoolFlag{Name: "status", Usage: "only print how far the scans are stored, and who works on what"}),
 		Action: runIngest,
 	}
@@ -86,6 +88,16 @@ func runIngest(ctx context.Context, cmd *cli.Command) error {
 	}
 	cfg := ingestConfig(cmd)
 	cfg.JS, cfg.Conn, cfg.Key = js, conn, key
+	switch mode := sendersMode(cmd); mode {
+	case sender.Strict:
+		cfg.Strict = func() bool { return true }
+	case sender.Auto:
+		directory, err := watchSenders(ctx, js, cmd.Int("stream-replicas"), mode, cfg.Log)
+		if err != nil {
+			return err
+		}
+		cfg.Strict = func() bool { return !directory.Open() }
+	}
 	limitMemory(ingesterMemory)
 	return ingest.Run(ctx, cfg)
 }

@@ -54,7 +54,8 @@ func loadtestCommand() *cli.Command {
 			"  yaosu loadtest --events 1000000 --goal 100000/s\n" +
 			"  yaosu loadtest --events 60000 --rate 1000/s --events-per-message 50\n" +
 			"  yaosu loadtest --events 5000000 --format arrow --bad 0.00001\n" +
-			"  yaosu loadtest --events 100000 --detect",
+			"  yaosu loadtest --events 100000 --detect\n" +
+			"  yaosu loadtest push --goal 20000/s",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "events", Usage: "how many events `N` are sent", Value: 100_000, Validator: atLeastOne},
 			&cli.StringFlag{Name: "rate", Usage: "`RATE`, events a second, at which they are published, such as 1000/s (default: as fast as NATS takes them)"},
@@ -68,7 +69,8 @@ func loadtestCommand() *cli.Command {
 			&cli.BoolFlag{Name: "detect", Usage: "end with whole towns, load their reference data, wait for the detectors and compare the suspects with what there is to find"},
 			&cli.BoolFlag{Name: "allow-remote", Usage: "send to a system that is not on this machine too"},
 		},
-		Action: runLoadtest,
+		Commands: []*cli.Command{pushCommand(), loadtestCheckCommand()},
+		Action:   runLoadtest,
 	}
 }
 

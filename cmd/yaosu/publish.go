@@ -66,7 +66,9 @@ func publishAction(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 		defer js.Conn().Close()
-		if _, err := js.Stream(ctx, schema.StreamScans); err != nil {
+		if _, sends := senderOf(js.Conn().ConnectedUrl()); sends {
+			// It may publish, and ask for nothing.
+		} else if _, err := js.Stream(ctx, schema.StreamScans); err != nil {
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
 				return fmt.Errorf("this NATS has no stream %s: start `yaosu up` or `yaosu ingest`, which makes it", schema.StreamScans)
 			}

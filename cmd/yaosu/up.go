@@ -22,6 +22,7 @@ import (
 
 	"yaosu/detect"
 	"yaosu/gate"
+	"yaosu/gate/sender"
 	"yaosu/ingest"
 	"yaosu/local"
 	"yaosu/schema"
@@ -37,6 +38,8 @@ func upCommand() *cli.Command {
 			"ends it (a second one ends it at once); started again on the same directory it goes on, with\n" +
 			"the same ports while they are free. The first start makes person.key there: keep a copy, no\n" +
 			"other key fits the data.\n\n" +
+			"It is open to who is on this machine, and to nobody else, until `yaosu org add` makes the first\n" +
+			"credential; see --senders. Who comes with a credential is held to it in any case.\n\n" +
 			"Example:\n" +
 			"  yaosu up --data ./yaosu-data",
 		Flags: append([]cli.Flag{
@@ -46,7 +49,7 @@ func upCommand() *cli.Command {
 			&cli.IntFlag{Name: "clickhouse-http-port", Usage: "`PORT` of ClickHouse's HTTP interface on 127.0.0.1 (default: the one of before or a free one)"},
 			&cli.StringFlag{Name: "nats-sync", Usage: "when the disk must confirm what NATS acknowledges: `WHEN` is always (before it does; a power cut loses nothing) or interval (every 2 minutes; faster, most of all for messages of one event)", Value: "interval", Validator: oneOf("interval", "always")},
 			&cli.DurationFlag{Name: "detect-every", Usage: "how often (`TIME`) the detectors look whether anything came in", Value: 10 * time.Second},
-		}, ingestFlags()...),
+		}, append(doorFlags(), ingestFlags()...)...),
 		Action: up,
 	}
 }
@@ -70,7 +73,11 @@ func up(ctx context.Context, cmd *cli.Command) (err error) {
 	if cmd.String("nats") != "" {
 		return usageErrorf("up runs a NATS of its own: leave out --nats (and %s), or run the parts against yours with ingest and detect", twin("nats"))
 	}
-	s := &system{cmd: cmd, dir: cmd.String("data"), log: newLog(cmd)}
+	door, err := doorConfig(cmd)
+	if err != nil {
+		return err
+	}
+	s := &system{cmd: cmd, dir: cmd.String("data"), log: newLog(cmd), behind: door}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -96,6 +103,16 @@ type system struct {
 	conn   *schema.Conn
 	door   net.Listener
 	key    *schema.PersonKey
+
+	senders   *sender.Key
+	directory *sender.Directory
+	callout   *sender.Callout
+	system    *nats.Conn // of the system account
+
+	behind  gate.Config // what is behind the door
+	counted *counted    // of all parts
+	detects detect.Metrics
+	ingests ingest.Metrics
 
 	dsn  string // of ClickHouse, for our own parts
 	ends endpoints
@@ -129,6 +146,14 @@ func (s *system) start(ctx context.Context) error {
 	if err := s.openDoor(); err != nil {
 		return err
 	}
+	s.counted = newCounted()
+	s.counted.ingest(&s.ingests)
+	s.counted.detect(&s.detects)
+	if s.engine != nil {
+		s.counted.engine(s.engine)
+	}
+	s.behind.Metrics, s.behind.Listener, s.behind.Lives = s.counted.registry, s.door, s.conn
+	behindDoor(&s.behind, s.js, s.directory, s.counted)
 	return s.ports.write(s.dir)
 }
 
@@ -137,23 +162,48 @@ func (s *system) startBroker(ctx context.Context) (err error) {
 	if port == 0 && free(s.ports.NATS) {
 		port = s.ports.NATS
 	}
+	if s.senders, err = sender.LoadOrCreateKey(filepath.Join(s.dir, sendersKeyFile)); err != nil {
+		return err
+	}
 	s.broker, err = local.StartBroker(ctx, local.BrokerConfig{
 		Dir:        s.dir,
 		Port:       port,
 		SyncAlways: s.cmd.String("nats-sync") == "always",
-		Log:        s.log.With("part", "nats"),
+		Callout: &local.Callout{
+			User:     sender.PartsUser,
+			Password: s.senders.Password,
+			Account:  sender.PartsAccount,
+			Outside:  sender.SendersAccount,
+			Services: sender.Services(),
+			Issuer:   s.senders.Issuer,
+			Cipher:   s.senders.Cipher,
+			System:   s.senders.System,
+		},
+		Log: s.log.With("part", "nats"),
 	})
 	if err != nil {
 		return err
 	}
 	s.ends.NATS = s.broker.URL()
 	s.ports.NATS = portOf(s.ends.NATS)
-	s.nc, err = nats.Connect(s.ends.NATS, nats.Name("yaosu up"), nats.MaxReconnects(-1))
+	ours := withParts(s.ends.NATS, s.senders)
+	s.nc, err = nats.Connect(ours, nats.Name("yaosu up"), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort())
 	if err != nil {
 		return fmt.Errorf("reach NATS at %s: %w", s.ends.NATS, err)
 	}
 	if s.js, err = jetstream.New(s.nc); err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
+	}
+	// At once: who connects is refused while nobody answers.
+	log := s.log.With("part", "senders")
+	if s.directory, err = watchSenders(ctx, s.js, s.cmd.Int("stream-replicas"), doorMode(s.cmd), log); err != nil {
+		return err
+	}
+	if s.callout, s.system, err = answerNATS(s.ends.NATS, s.nc, s.senders, s.directory, log); err != nil {
+		return err
+	}
+	if !s.directory.Open() {
+		s.ends.NATS = ours
 	}
 	return nil
 }
@@ -263,7 +313,11 @@ func (s *system) openDoor() (err error) {
 			return fmt.Errorf("open the HTTP door: %w", err)
 		}
 	}
-	s.ends.HTTP = "http://" + s.door.Addr().String()
+	scheme := "http://"
+	if s.behind.TLS != nil {
+		scheme = "https://"
+	}
+	s.ends.HTTP = scheme + s.door.Addr().String()
 	s.ports.HTTP = portOf(s.ends.HTTP)
 	return nil
 }
@@ -271,30 +325,29 @@ func (s *system) openDoor() (err error) {
 // run runs the parts until ctx ends or one fails. They end in the order of the
 // way of a scan: the door, then the ingester with what it holds.
 func (s *system) run(ctx context.Context) error {
+	checker, err := newChecker(filepath.Join(s.dir, "check"), s.conn, s.js, s.key, s.log)
+	if err != nil {
+		return err
+	}
+	s.behind.Check = checker
 	group, doors := errgroup.WithContext(ctx)
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group.Go(func() error {
 		defer stop()
-		return gate.Run(doors, gate.Config{
-			Listener: s.door,
-			Ready: []gate.Probe{
-				{Name: "clickhouse", Check: s.conn.Ping},
-				{Name: "nats", Check: func(ctx context.Context) error {
-					_, err := s.js.AccountInfo(ctx)
-					return err
-				}},
-			},
-			Log: s.log.With("part", "gate"),
-		})
+		return gate.Run(doors, s.behind)
 	})
+	group.Go(func() error { return s.callout.Run(behind) })
 	group.Go(func() error {
 		cfg := ingestConfig(s.cmd)
-		cfg.JS, cfg.Conn, cfg.Key = s.js, s.conn, s.key
+		cfg.JS, cfg.Conn, cfg.Key, cfg.Metrics = s.js, s.conn, s.key, &s.ingests
+		cfg.Strict = func() bool { return !s.directory.Open() }
 		limitMemory(systemMemory)
 		return ingest.Run(behind, cfg)
 	})
 	group.Go(func() error { return s.runDetect(behind) })
+	group.Go(func() error { return checker.Run(behind) })
+	group.Go(func() error { return checker.Serve(doors, s.nc) })
 	group.Go(func() error {
 		<-doors.Done()
 		s.log.Info("ending")
@@ -302,10 +355,26 @@ func (s *system) run(ctx context.Context) error {
 	})
 	if err := s.announce(); err != nil {
 		group.Go(func() error { return err })
+	} else if s.directory.Open() && doorMode(s.cmd) == sender.Auto {
+		group.Go(func() error { return s.shut(doors) })
 	}
-	err := group.Wait()
+	err = group.Wait()
 	// Again, for a part that failed faster than announce wrote.
 	return errors.Join(err, s.forget())
+}
+
+// shut waits for the first credential, and then tells our own tools theirs: nobody
+// is let in without one any more.
+func (s *system) shut(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.directory.Shut():
+	}
+	s.log.Info("there is a credential: nobody is let in without one from now on")
+	ends := s.ends
+	ends.NATS = withParts(ends.NATS, s.senders)
+	return writeEndpoints(s.dir, ends)
 }
 
 // runDetect runs the detectors until ctx ends.
@@ -314,6 +383,7 @@ func (s *system) runDetect(ctx context.Context) error {
 		Conn:      s.conn,
 		JetStream: s.js,
 		Every:     s.cmd.Duration("detect-every"),
+		Metrics:   &s.detects,
 		Log:       s.log.With("part", "detect"),
 	})
 }
@@ -324,7 +394,7 @@ func (s *system) announce() error {
 		return err
 	}
 	lines := [][2]string{
-		{"NATS", s.ends.NATS},
+		{"NATS", redacted(s.ends.NATS)},
 		{"ClickHouse", redacted(s.ends.ClickHouse)},
 	}
 	if s.engine != nil {
@@ -352,6 +422,9 @@ func (s *system) close() error {
 	var errs []error
 	if s.door != nil {
 		_ = s.door.Close() // closed already when the gate ran
+	}
+	if s.system != nil {
+		s.system.Close()
 	}
 	if s.nc != nil {
 		s.nc.Close()

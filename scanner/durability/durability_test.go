@@ -1,6 +1,6 @@
-// Package durability_test watches the system calls of a NATS server, by strace, to
-// see that where every write is to be synced, the disk confirmed a message before
-// its acknowledgement went out. Killing a process cannot show that: what it wrote
+// Package durability_test watches the system calls of a NATS server and of a spool,
+// by strace, to see that where every write is to be synced, the disk confirmed a
+// message before its acknowledgement went out. Killing a process cannot show that: what it wrote
 // is safe with the kernel, synced or not. It trusts that a disk which confirms a
 // sync has the bytes.
 package durability_test
@@ -36,7 +36,11 @@ const (
 
 func TestMain(m *testing.M) {
 	if how := os.Getenv(childEnv); how != "" {
-		if err := broker(how); err != nil {
+		child := broker
+		if strings.HasPrefix(how, "spool:") {
+			child = spool
+		}
+		if err := child(how); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -132,6 +136,18 @@ func published(batch int) func(*testing.T, jetstream.JetStream) {
 // server's life.
 func traced(t *testing.T, sync string, do func(jetstream.JetStream)) []call {
 	t.Helper()
+	return tracedChild(t, sync+":0", func(url string) {
+		js := enginetest.JetStream(t, url)
+		enginetest.Streams(t, js)
+		do(js)
+		js.Conn().Close()
+	})
+}
+
+// tracedChild runs a child of this program until do returns, which gets the first line
+// that the child printed, and returns the child's system calls.
+func tracedChild(t *testing.T, how string, do func(hello string)) []call {
+	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Fatal("this test watches system calls and needs strace: install it (Debian: apt-get install strace)")
@@ -149,7 +165,7 @@ func traced(t *testing.T, sync string, do func(jetstream.JetStream)) []call {
 		"-e", "trace=fsync,fdatasync,write,writev,pwrite64,pwritev,sendto,sendmsg", "-e", "signal=none",
 		self)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), childEnv+"="+sync+":0")
+	cmd.Env = append(os.Environ(), childEnv+"="+how)
 	cmd.Stderr = os.Stderr
 	stop, err := cmd.StdinPipe()
 	if err != nil {
@@ -170,18 +186,15 @@ func traced(t *testing.T, sync string, do func(jetstream.JetStream)) []call {
 		ended = true
 		_ = stop.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the traced server: %v", err)
+			t.Errorf("the traced child: %v", err)
 		}
 	}
 	defer end()
 	url, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("the traced server did not start (is ptrace allowed here?): %v", err)
+		t.Fatalf("the traced child did not start (is ptrace allowed here?): %v", err)
 	}
-	js := enginetest.JetStream(t, strings.TrimSpace(url))
-	enginetest.Streams(t, js)
-	do(js)
-	js.Conn().Close()
+	do(strings.TrimSpace(url))
 	end()
 	text, err := os.ReadFile(trace)
 	if err != nil {

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"yaosu/detect"
+	"yaosu/gate"
+	"yaosu/ingest"
+	"yaosu/local"
+	"yaosu/scanner"
+)
+
+// counted is what /metrics serves of the parts that run in this process. The parts
+// keep their counts themselves; here they get names.
+type counted struct{ registry *prometheus.Registry }
+
+func newCounted() *counted {
+	c := &counted{prometheus.NewRegistry()}
+	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return c
+}
+
+// counter registers a count that only grows. Names are constants: two of the same
+// are a mistake of ours.
+func (c *counted) counter(name, help string, value func() float64) {
+	c.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+}
+
+func (c *counted) gauge(name, help string, value func() float64) {
+	c.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+func (c *counted) sink(s *gate.JetStreamSink) {
+	for _, m := range []struct {
+		name, help string
+		of         func(gate.SinkCounts) uint64
+	}{
+		{"yaosu_gate_messages_total", "Messages that NATS acknowledged.", func(c gate.SinkCounts) uint64 { return c.Messages }},
+		{"yaosu_gate_message_events_total", "Events in these messages.", func(c gate.SinkCounts) uint64 { return c.Events }},
+		{"yaosu_gate_batches_total", "Atomic batches of messages that NATS stored by one acknowledgement.", func(c gate.SinkCounts) uint64 { return c.Batches }},
+		{"yaosu_gate_messages_failed_total", "Messages that NATS did not acknowledge.", func(c gate.SinkCounts) uint64 { return c.Failed }},
+	} {
+		c.counter(m.name, m.help, func() float64 { return float64(m.of(s.Counts())) })
+	}
+}
+
+func (c *counted) spool(s *scanner.Spool) {
+	for _, m := range []struct {
+		name, help string
+		of         func(scanner.Status) float64
+	}{
+		{"yaosu_scanner_pending_events", "Events on disk that NATS has not acknowledged.", func(s scanner.Status) float64 { return float64(s.Pending) }},
+		{"yaosu_scanner_oldest_timestamp_seconds", "When the oldest of them was stored, 0 when none waits.", func(s scanner.Status) float64 { return unixSeconds(s.Oldest) }},
+		{"yaosu_scanner_spool_bytes", "Bytes of the spool's files.", func(s scanner.Status) float64 { return float64(s.Bytes) }},
+		{"yaosu_scanner_spool_limit_bytes", "Bytes at which nothing new is taken.", func(s scanner.Status) float64 { return float64(s.MaxBytes) }},
+		{"yaosu_scanner_set_aside_events", "Events that NATS will never take, in set-aside.ndjson.", func(s scanner.Status) float64 { return float64(s.SetAside) }},
+		{"yaosu_scanner_connected", "1 while NATS is connected.", func(s scanner.Status) float64 {
+			if s.Connected {
+				return 1
+			}
+			return 0
+		}},
+	} {
+		c.gauge(m.name, m.help, func() float64 { return m.of(s.Status()) })
+	}
+	c.counter("yaosu_scanner_sent_events_total", "Events that NATS acknowledged.", func() float64 { return float64(s.Status().Drained) })
+}
+
+func (c *counted) ingest(metrics *ingest.Metrics) {
+	for _, m := range []struct {
+		name, help string
+		of         func(ingest.Counts) uint64
+	}{
+		{"yaosu_ingest_read_total", "Messages read, those read again too.", func(c ingest.Counts) uint64 { return c.Read }},
+		{"yaosu_ingest_messages_total", "Messages stored to their end.", func(c ingest.Counts) uint64 { return c.Messages }},
+		{"yaosu_ingest_events_total", "Events stored in the table.", func(c ingest.Counts) uint64 { return c.Events }},
+		{"yaosu_ingest_rows_total", "Rows of these events.", func(c ingest.Counts) uint64 { return c.Rows }},
+		{"yaosu_ingest_rejected_total", "Events refused.", func(c ingest.Counts) uint64 { return c.Rejected }},
+		{"yaosu_ingest_unknown_fields_total", "Fields that are not in the contract, left out.", func(c ingest.Counts) uint64 { return c.Unknown }},
+		{"yaosu_ingest_inserts_total", "Blocks that ClickHouse took.", func(c ingest.Counts) uint64 { return c.Inserts }},
+		{"yaosu_ingest_retries_total", "Inserts, publishes and ledger writes tried again.", func(c ingest.Counts) uint64 { return c.Retries }},
+		{"yaosu_ingest_rewinds_total", "Times a stretch was read again.", func(c ingest.Counts) uint64 { return c.Rewinds }},
+		{"yaosu_ingest_adopted_total", "Stretches taken over from ingesters that were gone.", func(c ingest.Counts) uint64 { return c.Adopted }},
+		{"yaosu_ingest_lost_total", "Batches dropped as another ingester had taken the stretch over.", func(c ingest.Counts) uint64 { return c.Lost }},
+	} {
+		c.counter(m.name, m.help, func() float64 { return float64(m.of(metrics.Snapshot())) })
+	}
+	c.gauge("yaosu_ingest_waiting_messages", "Messages of the stream that are not in the table yet: the lag.",
+		func() float64 { return float64(metrics.Snapshot().Waiting) })
+	c.gauge("yaosu_ingest_stored_sequence", "Sequence up to which all is in the table.",
+		func() float64 { return float64(metrics.Snapshot().Stored) })
+	c.gauge("yaosu_ingest_last_received_timestamp_seconds", "When the stream took the newest message that is stored, 0 before the first.",
+		func() float64 { return unixSeconds(metrics.Snapshot().LastReceived) })
+}
+
+func (c *counted) detect(metrics *detect.Metrics) {
+	for _, m := range []struct {
+		name, help string
+		of         func(detect.Counts) uint64
+	}{
+		{"yaosu_detect_passes_total", "Passes made, those that failed in part too.", func(c detect.Counts) uint64 { return c.Passes }},
+		{"yaosu_detect_passes_failed_total", "Passes with an error.", func(c detect.Counts) uint64 { return c.Failed }},
+		{"yaosu_detect_arrivals_total", "Rows of scans that came in.", func(c detect.Counts) uint64 { return c.Arrivals }},
+		{"yaosu_detect_codes_total", "Codes whose lives were looked at.", func(c detect.Counts) uint64 { return c.Codes }},
+		{"yaosu_detect_suspects_new_total", "Suspects found.", func(c detect.Counts) uint64 { return c.New }},
+		{"yaosu_detect_suspects_changed_total", "Suspects that changed.", func(c detect.Counts) uint64 { return c.Changed }},
+		{"yaosu_detect_suspects_explained_total", "Suspects that later events explained.", func(c detect.Counts) uint64 { return c.Explained }},
+		{"yaosu_detect_read_rows_total", "Rows that ClickHouse read meanwhile.", func(c detect.Counts) uint64 { return c.ReadRows }},
+		{"yaosu_detect_read_bytes_total", "Bytes that ClickHouse read meanwhile, uncompressed.", func(c detect.Counts) uint64 { return c.ReadBytes }},
+	} {
+		c.counter(m.name, m.help, func() float64 { return float64(m.of(metrics.Snapshot())) })
+	}
+	c.gauge("yaosu_detect_last_pass_seconds", "How long the newest pass took.",
+		func() float64 { return metrics.Snapshot().LastTook.Seconds() })
+	c.gauge("yaosu_detect_last_pass_timestamp_seconds", "When it ended, 0 before the first.",
+		func() float64 { return unixSeconds(metrics.Snapshot().LastEnded) })
+}
+
+func (c *counted) engine(e *local.Engine) {
+	c.counter("yaosu_local_engine_restarts_total", "Times the embedded ClickHouse died and was started again.",
+		func() float64 { return float64(e.Restarts()) })
+}
+
+// unixSeconds is 0 for a moment that never was.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixNano()) / 1e9
+}

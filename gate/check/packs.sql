@@ -1,0 +1,7 @@
+SELECT
+    product,
+    drug,
+    NOT smallest AS larger,
+    toFloat64(holds),
+    toFloat64(units)
+FROM pack_sizes

@@ -1,0 +1,237 @@
+package check
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// store holds all uploads: the old ones in runs, the newest in memory.
+type store struct {
+	dir    string
+	source string
+	limit  int // uploads in memory before they become a run
+
+	mu     sync.RWMutex
+	runs   []*run  // oldest first
+	frozen *newest // being written to a run, or nil
+	active *newest
+	voids  map[voidName][]void
+	words  map[string]string // each institution and region once
+}
+
+func newStore(dir, source string, limit int, runs []*run) *store {
+	s := &store{dir: dir, source: source, limit: limit, runs: runs, voids: map[voidName][]void{}, words: map[string]string{}}
+	s.active = newNewest(s.upTo())
+	return s
+}
+
+// upTo is the sequence up to which runs have everything.
+func (s *store) upTo() uint64 {
+	if len(s.runs) == 0 {
+		return 0
+	}
+	return s.runs[len(s.runs)-1].cover.To
+}
+
+// newest are uploads in memory, each as in a run, behind the number of the one
+// before it of the same code. That takes a third of what structs would.
+type newest struct {
+	from, to uint64 // sequences, as in cover
+	first    map[uint64]uint32
+	bytes    []byte
+	count    int
+	places   []place
+	numbers  map[place]uint32
+}
+
+func newNewest(from uint64) *newest {
+	return &newest{from: from, to: from, first: map[uint64]uint32{}, numbers: map[place]uint32{}, bytes: make([]byte, 1)}
+}
+
+func (n *newest) add(code uint64, u *upload) {
+	at := place{u.org, u.region}
+	number, known := n.numbers[at]
+	if !known {
+		number = uint32(len(n.places))
+		n.places = append(n.places, at)
+		n.numbers[at] = number
+	}
+	here := uint32(len(n.bytes)) // never 0, which is none
+	before := n.first[code]
+	n.bytes = append(n.bytes, byte(before), byte(before>>8), byte(before>>16), byte(before>>24))
+	n.bytes = appendUpload(n.bytes, code, code, number, u)
+	n.first[code] = here
+	n.count++
+}
+
+func (n *newest) find(code uint64, to []upload) []upload {
+	for at := n.first[code]; at != 0; {
+		b := n.bytes[at:]
+		s := scanner{b: b[4:], code: code}
+		var u upload
+		p := n.places[s.next(&u)]
+		u.org, u.region = p.org, p.region
+		to = append(to, u)
+		at = uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24
+	}
+	return to
+}
+
+// word returns the one copy of a word that is kept. mu is held for writing.
+func (s *store) word(text string) string {
+	kept, known := s.words[text]
+	if !known {
+		kept = string([]byte(text)) // the caller's may be part of a message
+		s.words[kept] = kept
+	}
+	return kept
+}
+
+// put adds what an event said, void or not. upTo is a sequence up to which all
+// messages are in, 0 for no news of that. It returns whether enough is in memory
+// for a run.
+func (s *store) put(uploads []keyed, v *orgVoid, upTo uint64) (full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range uploads {
+		k := &uploads[i]
+		k.org, k.region = s.word(k.org), s.word(k.region)
+		s.active.add(k.code, &k.upload)
+	}
+	if v != nil {
+		for _, name := range v.names(s.word(v.org)) {
+			// A stream that is read again brings voids again.
+			if name.name != 0 && !slices.Contains(s.voids[name], v.void) {
+				s.voids[name] = append(s.voids[name], v.void)
+			}
+		}
+	}
+	s.active.to = max(s.active.to, upTo)
+	return s.active.count >= s.limit
+}
+
+// find gives the life of a code, without its pack, and the voids that name the sale
+// that is asked about too.
+func (s *store) find(code uint64, asked *upload) (life, error) {
+	s.mu.RLock()
+	uploads := s.active.find(code, nil)
+	frozen, runs := s.frozen, s.runs
+	s.mu.RUnlock()
+	if frozen != nil {
+		uploads = frozen.find(code, uploads)
+	}
+	var err error
+	for _, r := range runs {
+		if uploads, err = r.find(code, uploads); err != nil {
+			return life{}, err
+		}
+	}
+	l := life{uploads: uploads, voids: map[voidName][]void{}}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	take := func(u *upload) {
+		for _, name := range u.names() {
+			if list := s.voids[name]; name.name != 0 && len(list) > 0 {
+				l.voids[name] = list
+			}
+		}
+	}
+	take(asked)
+	for i := range uploads {
+		take(&uploads[i])
+	}
+	return l, nil
+}
+
+// freeze sets aside what is in memory for flush.
+func (s *store) freeze() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = s.active
+	s.active = newNewest(s.frozen.to)
+}
+
+// flush writes what was set aside to a run and joins runs of like size. One call at
+// a time. If we die in it, the uploads come again from the stream.
+func (s *store) flush(stopped func() bool) error {
+	w, err := newRunWriter(s.dir, cover{Source: s.source, From: s.frozen.from, To: s.frozen.to})
+	if err != nil {
+		return err
+	}
+	defer w.drop()
+	var uploads []upload
+	for _, code := range slices.Sorted(maps.Keys(s.frozen.first)) {
+		uploads = s.frozen.find(code, uploads[:0])
+		for i := range uploads {
+			if err := w.add(code, &uploads[i]); err != nil {
+				return err
+			}
+		}
+	}
+	written, err := w.finish()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.runs = append(slices.Clip(s.runs), written)
+	s.frozen = nil
+	s.mu.Unlock()
+	return s.tidy(stopped)
+}
+
+// growth is by how much a run is larger than the one after it: few runs to look
+// into, and an upload is written again only a few times.
+const growth = 4
+
+// tidy joins the last runs while they are too much alike.
+func (s *store) tidy(stopped func() bool) error {
+	for {
+		n := len(s.runs)
+		if n < 2 || s.runs[n-2].cover.Uploads > growth*s.runs[n-1].cover.Uploads {
+			return nil
+		}
+		pair := s.runs[n-2:]
+		joined, err := join(s.dir, pair, stopped)
+		if errors.Is(err, errStopped) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.runs = append(slices.Clone(s.runs[:n-2]), joined)
+		s.mu.Unlock()
+		for _, old := range pair {
+			if old.path != joined.path {
+				old.remove()
+			}
+		}
+	}
+}
+
+// remove deletes all files. Nobody writes to the store any more.
+func (s *store) remove() {
+	for _, r := range s.runs {
+		r.remove()
+	}
+}
+
+// sizes are what the store holds.
+func (s *store) sizes() (uploads, runs, memory int, disk int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, n := range []*newest{s.active, s.frozen} {
+		if n != nil {
+			uploads += n.count
+			memory += len(n.bytes) + 32*len(n.first)
+		}
+	}
+	for _, r := range s.runs {
+		uploads += r.cover.Uploads
+		memory += r.heldBytes()
+		disk += int64(len(r.first)) * pageBytes
+	}
+	return uploads, len(s.runs), memory + 100*len(s.voids), disk
+}

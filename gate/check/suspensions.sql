@@ -1,0 +1,6 @@
+SELECT
+    org,
+    ifNull(toString(status_from), ''),
+    ifNull(toString(status_to), '')
+FROM orgs
+WHERE status IN ('suspended', 'ended')
