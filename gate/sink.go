@@ -39,8 +39,9 @@ const (
 	maxFlights = 4
 
 	// A group of at least smallBatch is stored by one acknowledgement and, where NATS
-	// syncs always, a few syncs. A group ends at mostBatch messages or batchBytes.
-	smallBatch = 16
+	// syncs always, a few syncs. Making the files of a batch costs so much that smaller
+	// ones lose where it does not. A group ends at mostBatch messages or batchBytes.
+	smallBatch = 64
 	mostBatch  = 500
 	batchBytes = 4 << 20
 )
