@@ -502,9 +502,7 @@ func (l *line) gather(value []byte, depth int) {
 		}
 	default:
 		if s, _ := text(value); s != "" {
-			room := schema.MaxCodes + 1 - len(l.scan.Codes)
-			parts := splitCodes(s)
-			l.scan.Codes = append(l.scan.Codes, parts[:min(max(room, 0), len(parts))]...)
+			l.scan.Codes = append(l.scan.Codes, splitCodes(s, max(schema.MaxCodes+1-len(l.scan.Codes), 0))...)
 		}
 	}
 }
