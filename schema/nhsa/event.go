@@ -575,7 +575,7 @@ func shareOut(rows *pile) (codes [][][]byte, stray [][]byte) {
 	for _, value := range rows.beside {
 		elements(unwrap(value), func(element []byte) bool {
 			element = unwrap(element)
-			if string(element) == "null" {
+			if saysNothing(element, true) {
 				return true
 			}
 			var want keys
