@@ -314,17 +314,14 @@ func (s *Scan) Digest() uint32 {
 }
 
 // appendContent writes what makes two events with one id the same event: every
-// field of the contract, defaults filled in, codes in no order, person hidden.
-// The digest of it is stored, so it must not give a number away by trial.
+// field of the contract but when it was sent, defaults filled in, codes in no
+// order, person hidden. The digest of it is stored, so it must not give a number
+// away by trial.
 func (s *Scan) appendContent(b []byte) []byte {
 	b = contentText(b, string(s.Kind))
 	from := len(b)
 	b = contentTime(b, s.Time.UnixNano())
-	if s.Sent.Equal(s.Time) {
-		b = append(b, b[from:]...) // mostly so
-	} else {
-		b = contentTime(b, s.Sent.UnixNano())
-	}
+	b = append(b, b[from:]...) // where sent stood; the digest of what was sent at once is as before
 	b = contentText(b, s.Region)
 	codes := s.Codes
 	if !slices.IsSorted(codes) {
@@ -429,8 +426,15 @@ func tableDate(t time.Time) (day int32, known bool) {
 	return int32(seconds / daySeconds), true
 }
 
-func promptness(happened, received time.Time) uint64 {
-	return uint64(promptnessBase - (received.Unix() - happened.Unix()))
+// promptness says which upload of an event stays: the one that was sent last, as
+// a row uploaded again after a void stands, and of those sent in one second the
+// one received first. It is the seconds from time to sending (none below 0, and
+// no more than 17 years) times 2^34, plus promptnessBase, less the seconds from
+// time to receipt; the view scans takes those from the remainder by 2^34, which
+// is the same without the first part, as it was before.
+func promptness(happened, sent, received time.Time) uint64 {
+	lag := min(max(sent.Unix()-happened.Unix(), 0), 1<<29-1)
+	return uint64(lag)<<34 + uint64(promptnessBase-(received.Unix()-happened.Unix()))
 }
 
 // The numbers of the table's enumerations. Their names stand in its types.
@@ -521,7 +525,7 @@ func (c *scanColumns) addJudged(s *Scan, code *Code, codes int, digest uint32, s
 	c.code = append(c.code, number)
 	c.codeText.add(text)
 	c.digest = append(c.digest, digest)
-	c.promptness = append(c.promptness, promptness(happened, received))
+	c.promptness = append(c.promptness, promptness(happened, sent, received))
 	c.seq = append(c.seq, seq)
 	c.scheme = append(c.scheme, schemeNumber(code.Scheme))
 	c.product.add(code.Product)
@@ -602,7 +606,7 @@ func (c *voidColumns) add(s *Scan, digest uint32, received time.Time, clock bool
 	c.org.add(s.Org)
 	c.eventID.add(s.EventID)
 	c.digest = append(c.digest, digest)
-	c.promptness = append(c.promptness, promptness(tableTime(s.Time), received))
+	c.promptness = append(c.promptness, promptness(tableTime(s.Time), tableTime(s.Sent), received))
 	c.time = append(c.time, tableTime(s.Time).UnixMilli())
 	c.sent = append(c.sent, tableTime(s.Sent).UnixMilli())
 	c.reverses.add(s.Reverses)

@@ -79,6 +79,44 @@ func TestAnEventIsInTheTableAsItWasSent(t *testing.T) {
 	}
 }
 
+// A retry is sent later than what it repeats, and is the same event; a row
+// uploaded again after a void is the same event too, and stands.
+func TestWhenAnEventWasSentMakesNoOtherOfIt(t *testing.T) {
+	sale := func(sent string) string {
+		return `{"event_id":"E1","kind":"sale","time":"2026-03-01T10:00:00+08:00","sent":"2026-03-01T` + sent + `+08:00","org":"A","region":"420106","codes":["85970625070608213291"],"pay":"insured","batch_no":"B1"}`
+	}
+	void := `{"event_id":"V1","kind":"void","time":"2026-03-01T11:00:00+08:00","org":"A","region":"420106","batch_no":"B1"}`
+	for _, c := range []struct {
+		name   string
+		events []string
+		sent   string
+		sales  string
+	}{
+		{"sent twice", []string{sale("10:00:05"), sale("10:30:00")}, "2026-03-01 10:30:00.000", "1"},
+		{"the later one comes in first", []string{sale("10:30:00"), sale("10:00:05")}, "2026-03-01 10:30:00.000", "1"},
+		{"voided after both", []string{sale("10:00:05"), void, sale("10:30:00")}, "2026-03-01 10:30:00.000", "0"},
+		{"voided and uploaded again", []string{sale("10:00:05"), void, sale("11:30:00")}, "2026-03-01 11:30:00.000", "1"},
+		{"voided and uploaded again, in no order", []string{sale("11:30:00"), sale("10:00:05"), void}, "2026-03-01 11:30:00.000", "1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn := newDatabase(t, "native")
+			for _, event := range c.events {
+				send(t, conn, event)
+			}
+			rows := query(t, conn, "SELECT toString(sent), toString(received) FROM scans WHERE kind = 'sale'")
+			if len(rows) != 1 || rows[0][0] != c.sent || rows[0][1] != "2026-03-02 12:00:00.000" {
+				t.Errorf("got %q, want one sale, sent %s", rows, c.sent)
+			}
+			if got := one(t, conn, "SELECT toString(count()) FROM id_conflicts"); got != "0" {
+				t.Errorf("%s ids are in conflict, want none", got)
+			}
+			if got := one(t, conn, "SELECT toString(count()) FROM effective_sales"); got != c.sales {
+				t.Errorf("%s effective sales, want %s", got, c.sales)
+			}
+		})
+	}
+}
+
 func TestPersonsAreInTheVaultAndNowhereElse(t *testing.T) {
 	conn := newDatabase(t, "native")
 	send(t, conn, fullEvent)

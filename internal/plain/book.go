@@ -89,7 +89,7 @@ func Read(scans []schema.Scan, p Params) *Book {
 // defaults and sorts by time, org, event_id.
 func distinct(scans []schema.Scan, p Params) []*event {
 	classifier := schema.NewClassifier(p.Placeholders)
-	seen := map[string]bool{}
+	seen := map[string]*event{}
 	var events []*event
 	for _, s := range scans {
 		if clockWrong(s, p) {
@@ -114,10 +114,13 @@ func distinct(scans []schema.Scan, p Params) []*event {
 		}
 		e.Scan = s.Defaults(items + others)
 		e.content = content(e.Scan)
-		if seen[e.content] {
+		if same := seen[e.content]; same != nil {
+			if e.Sent.After(same.Sent) {
+				same.Sent = e.Sent
+			}
 			continue
 		}
-		seen[e.content] = true
+		seen[e.content] = e
 		events = append(events, e)
 	}
 	slices.SortFunc(events, func(a, b *event) int {
@@ -135,10 +138,10 @@ func clockWrong(s schema.Scan, p Params) bool {
 	return p.Received != nil && s.Time.After(p.Received(s).Add(10*time.Minute))
 }
 
-// content is everything an event says, instants in one zone.
+// content is everything an event says but when it was sent, instants in one zone.
 func content(s schema.Scan) string {
 	s.Codes = slices.Sorted(slices.Values(s.Codes)) // their order says nothing
-	s.Time, s.Sent, s.Unknown = s.Time.UTC(), s.Sent.UTC(), 0
+	s.Time, s.Sent, s.Unknown = s.Time.UTC(), time.Time{}, 0
 	if len(s.Codes) == 0 {
 		s.Codes = nil
 	}

@@ -159,6 +159,17 @@ func TestEffectiveSales(t *testing.T) {
 		{"a void by reverses leaves what was sent after it", `
 			sale A e1 0/10:00 box sent=0/12:00
 			void A v1 0/11:00 - of=e1`, "A/e1/box"},
+		{"an event sent again after a void stands, in any order", `
+			sale A e1 0/10:00 box sent=0/12:00
+			sale A e1 0/10:00 box sent=0/10:01
+			void A v1 0/11:00 - of=e1`, "A/e1/box"},
+		{"an event sent twice before a void is gone, and is one", `
+			sale A e1 0/10:00 box sent=0/10:01
+			sale A e1 0/10:00 box sent=0/10:30
+			void A v1 0/11:00 - of=e1`, ""},
+		{"an event sent twice is one sale", `
+			sale A e1 0/10:00 box sent=0/10:01
+			sale A e1 0/10:00 box sent=0/10:30`, "A/e1/box"},
 		{"a void by batch takes the batch", `
 			sale A e1 0/10:00 box batch=B
 			sale A e2 0/10:00 box2

@@ -502,9 +502,7 @@ func (l *line) gather(value []byte, depth int) {
 		}
 	default:
 		if s, _ := text(value); s != "" {
-			room := schema.MaxCodes + 1 - len(l.scan.Codes)
-			parts := splitCodes(s)
-			l.scan.Codes = append(l.scan.Codes, parts[:min(max(room, 0), len(parts))]...)
+			l.scan.Codes = append(l.scan.Codes, splitCodes(s, max(schema.MaxCodes+1-len(l.scan.Codes), 0))...)
 		}
 	}
 }
@@ -577,7 +575,7 @@ func shareOut(rows *pile) (codes [][][]byte, stray [][]byte) {
 	for _, value := range rows.beside {
 		elements(unwrap(value), func(element []byte) bool {
 			element = unwrap(element)
-			if string(element) == "null" {
+			if saysNothing(element, true) {
 				return true
 			}
 			var want keys

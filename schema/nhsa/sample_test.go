@@ -219,3 +219,11 @@ func checkAnswer(t *testing.T, answer []byte, read bool, refused []string) {
 		}
 	}
 }
+
+func TestTakes(t *testing.T) {
+	for infno, want := range map[string]bool{"3505": true, "3505A": true, " 3505a ": true, "2601": true, "2204": false, "9001": false, "A": false, "": false} {
+		if got := nhsa.Takes(infno); got != want {
+			t.Errorf("%q: got %v, want %v", infno, got, want)
+		}
+	}
+}

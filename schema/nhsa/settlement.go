@@ -1,14 +1,11 @@
 package nhsa
 
-import (
-	"yaosu/schema"
-)
+import "yaosu/schema"
 
 // A feeLine is the codes of one line of a bill, as 2207 has them.
 type feeLine struct {
-	record            // of the line, and what the settlement says of all lines
-	codes    [][]byte // the elements of drug_trac_info
-	elements [][]byte // the same, and the line where it is in the message
+	record          // of the code and of the line of the bill, where it is in the message
+	codes  [][]byte // the elements of drug_trac_info
 }
 
 // settlement translates 2207, which has codes by line of the bill: feedetl_sn,
@@ -28,8 +25,11 @@ func (t *translation) settlement(rows *pile) {
 			t.keep(&line{}, raw, refuse(schema.RefuseType, fNone, "data 不是 JSON 对象"))
 			continue
 		}
-		bills := [][]byte{head.at[fFeeDetail], head.at[fDrugDetail], t.input.at[fFeeDetail], t.input.at[fDrugDetail]}
-		lists := append([][]byte{head.at[fTracInfo]}, beside...)
+		bills := [][]byte{head.at[fFeeDetail], head.at[fDrugDetail]}
+		if rows.found { // else the head is the input
+			bills = append(bills, t.input.at[fFeeDetail], t.input.at[fDrugDetail])
+		}
+		lists := append([][]byte{head.at[fTracInfo], head.at[fTracCodg], head.at[fTracCode]}, beside...)
 		head.fill(&t.input)
 		for _, of := range [...]*record{&head, &t.input, &t.envelope} {
 			var out, done record
@@ -74,7 +74,7 @@ func feeLines(bills, lists [][]byte) (lines []feeLine, over bool) {
 	add := func(element []byte, bill *record) {
 		var r record
 		if !r.read(element) && bill == nil && len(lines) < MaxRows {
-			lines = append(lines, feeLine{codes: [][]byte{element}, elements: [][]byte{element}})
+			lines = append(lines, feeLine{codes: [][]byte{element}})
 			return
 		}
 		if bill != nil {
@@ -99,7 +99,6 @@ func feeLines(bills, lists [][]byte) (lines []feeLine, over bool) {
 			}
 		}
 		lines[i].codes = append(lines[i].codes, element)
-		lines[i].elements = append(lines[i].elements, element)
 	}
 	for _, bill := range bills {
 		elements(unwrap(bill), func(raw []byte) bool {
@@ -124,7 +123,7 @@ func feeLines(bills, lists [][]byte) (lines []feeLine, over bool) {
 	}
 	for _, codes := range lists {
 		elements(unwrap(codes), func(element []byte) bool {
-			if element = unwrap(element); len(element) > 0 && string(element) != "null" {
+			if element = unwrap(element); len(element) > 0 && !saysNothing(element, true) {
 				add(element, nil)
 			}
 			return !over
@@ -160,6 +159,6 @@ func (t *translation) feeLine(head *record, of *feeLine) {
 	if s.BatchNo == "" && len(t.call.MsgID) <= 30 {
 		s.BatchNo, l.batchOfCall = t.call.MsgID, true
 	}
-	l.codes(of.codes...)
-	t.keep(&l, list(of.elements), nil)
+	l.codes(list(of.codes))
+	t.keep(&l, list(of.codes), nil)
 }

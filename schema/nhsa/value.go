@@ -25,15 +25,20 @@ func separator(r rune) bool {
 // classifier knows an item code; it is never changed. Placeholders that users add do not matter here.
 var classifier = schema.NewClassifier(nil)
 
-// splitCodes returns the codes that share the string s. A comma may also be
-// part of a GS1 serial, so one GS1 or MA code stays whole unless each part of it
-// is a code by itself.
-func splitCodes(s string) []string {
-	parts := strings.FieldsFunc(s, separator)
-	if len(parts) < 2 {
-		return parts
+// splitCodes returns the codes that share the string s, no more than most. A
+// comma may also be part of a GS1 serial, so one GS1 or MA code stays whole
+// unless each part of it is a code by itself.
+func splitCodes(s string, most int) (parts []string) {
+	for part := range strings.FieldsFuncSeq(s, separator) {
+		if len(parts) == most {
+			break
+		}
+		parts = append(parts, part)
 	}
 	whole := trim(s)
+	if len(parts) < 2 || len(whole) > longestCode {
+		return parts
+	}
 	if code := classifier.Classify(whole, ""); code.Scheme == schema.SchemeGS1 || code.Scheme == schema.SchemeMA {
 		for _, part := range parts {
 			if !isItem(part, "") {
@@ -43,6 +48,9 @@ func splitCodes(s string) []string {
 	}
 	return parts
 }
+
+// longestCode is more than any one code has; links are the longest.
+const longestCode = 1000
 
 func isItem(code, drug string) bool {
 	c := classifier.Classify(code, drug)
