@@ -36,7 +36,7 @@ ORDER BY code`
 const (
 	sliceCodes = 200_000
 	beat       = 500 * time.Millisecond // how often tables and stream are asked whether they are there
-	beatTime   = 2 * time.Second        // how long they may take
+	beatTime   = 5 * time.Second        // how long they may take: one that is busy is not away
 	behindTime = 2 * time.Second        // how far the index may be behind the stream
 	mostFilled = 4                      // times KeepNewest: more that the stream has no more, and the index is made anew
 	delayLeast = 100 * time.Millisecond
