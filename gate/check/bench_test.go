@@ -16,7 +16,7 @@ func boxes(n int) []schema.Scan {
 	for i := range scans {
 		scans[i] = schema.Scan{
 			EventID: fmt.Sprintf("0b1c%08x-77aa", i), Kind: schema.Sale, Org: fmt.Sprint("P", i%300), Region: "530101", Time: now.Add(-time.Duration(i) * time.Second),
-			Codes: []string{fmt.Sprintf("81%05d%013d", i%5000, i)}, Settlement: fmt.Sprint("S", i/3), Person: fmt.Sprint(53010000+i/3), BatchNo: fmt.Sprint(i), Drug: "X1",
+			Codes: []string{fmt.Sprintf("81%05d%013d", i%5000, i)}, Settlement: fmt.Sprint("S", i/3), Person: fmt.Sprint(53010000 + i/3), BatchNo: fmt.Sprint(i), Drug: "X1",
 		}
 	}
 	return scans

@@ -210,7 +210,7 @@ func (f *feed) build(ctx context.Context, stored uint64) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cut the table into slices: %w", err)
 	}
-	w, err := newRunWriter(f.Dir, cover{Source: f.source, To: stored})
+	w, err := newRunWriter(f.Dir, cover{Source: f.source, To: stored, Table: true})
 	if err != nil {
 		return nil, err
 	}
