@@ -390,8 +390,11 @@ func TestTheIndexIsFoundAgainAfterARestart(t *testing.T) {
 	w := newWorld(t, enginetest.Database(t, "http"), enginetest.Broker(t).URL())
 	w.keep = 2
 	// Not all of a table came by the stream.
-	old := "A e0 sale 04-01T10:00 81000010000000000555"
-	w.insert(0, old)
+	var old []string
+	for i := range 100 {
+		old = append(old, fmt.Sprintf("A old%d sale 04-01T10:00 810000100000000005%02d", i, i))
+	}
+	w.insert(0, old...)
 	checker, stop := w.start()
 	events := []string{
 		"A e1 sale 05-01T10:00 box", "A e2 sale 05-01T10:00 box2", "A e3 sale 05-02T10:00 bare", "A r3 sale_return 05-03T10:00 bare",
