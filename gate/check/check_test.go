@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/gate"
@@ -554,4 +556,38 @@ func TestNewReferenceDataIsTakenUp(t *testing.T) {
 	}
 	w.load("drugs", drugs)
 	enginetest.Eventually(t, "the product is known", func() bool { return told(ask(t, checker, question(`B carton {"quantity":2}`))) == "pass" })
+}
+
+func TestMessagesOfEveryFormAreSeen(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "http"), enginetest.Broker(t).URL())
+	checker, _ := w.start()
+	var arrow bytes.Buffer
+	if err := schema.WriteArrow(&arrow, []schema.Scan{decode(t, "A e1 sale 05-01T10:00 box"), decode(t, "A e2 sale 05-01T10:00 box2")}, schema.ArrowOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bad := strings.Replace(event("A e9 sale 05-01T10:00 81000010000000000009"), "sale", "sold", 1)
+	for _, m := range []struct{ form, body string }{
+		{schema.ContentArrow, arrow.String()},
+		{"", "[" + event("A e3 sale 05-01T10:00 bare") + "," + bad + "," + event("A e4 sale 05-01T10:00 carton") + "]"},
+		{schema.ContentNDJSON, event("A e5 sale 05-01T10:00 gs1") + "\n" + event(`A e6 sale 05-01T10:00 own {"drug":"X3"}`)},
+		{"", "{"},
+	} {
+		message := nats.NewMsg(schema.ScanSubject("530101", "A"))
+		message.Data = []byte(m.body)
+		if m.form != "" {
+			message.Header.Set(schema.HeaderContentType, m.form)
+		}
+		if _, err := w.js.PublishMsg(t.Context(), message); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.settle(checker)
+	for _, box := range []string{"box", "box2", "bare", "carton", "gs1", `own {"drug":"X3"}`} {
+		if got := told(ask(t, checker, question("B "+box))); got != "stop resold_code" {
+			t.Errorf("%s: got %q, want a stop", box, got)
+		}
+	}
+	if got := told(ask(t, checker, question("B 81000010000000000009"))); got != "pass" {
+		t.Errorf("a refused event: got %q, want a pass", got)
+	}
 }
