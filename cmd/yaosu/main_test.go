@@ -15,8 +15,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sync/errgroup"
 
 	"yaosu/gate"
+	"yaosu/gate/check"
 	"yaosu/ingest"
 	"yaosu/internal/enginetest"
 	"yaosu/internal/proc"
@@ -128,6 +130,7 @@ func startStack(t *testing.T, transport string) (natsURL, dsn string) {
 			t.Errorf("the ingester ended with %v, want nil", err)
 		}
 	})
+	startChecker(t, db, js, key)
 	return broker.URL(), dsn
 }
 
@@ -149,6 +152,34 @@ func startDoor(t *testing.T, natsURL string) (url string) {
 		}
 	})
 	return "http://" + listener.Addr().String()
+}
+
+// startChecker runs what answers checks until the test ends.
+func startChecker(t *testing.T, conn *schema.Conn, js jetstream.JetStream, key *schema.PersonKey) {
+	t.Helper()
+	var metrics check.Metrics
+	checker, err := check.New(check.Config{
+		Dir:        t.TempDir(),
+		Conn:       conn,
+		JS:         js,
+		StoredUpTo: func(ctx context.Context) (uint64, error) { return ingest.StoredUpTo(ctx, js, "") },
+		Key:        key,
+		Metrics:    &metrics,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, ctx := errgroup.WithContext(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
+	group.Go(func() error { return checker.Run(ctx) })
+	group.Go(func() error { return checker.Serve(ctx, js.Conn()) })
+	t.Cleanup(func() {
+		cancel()
+		if err := group.Wait(); err != nil {
+			t.Errorf("the checker ended with %v, want nil", err)
+		}
+	})
+	enginetest.Eventually(t, "the checker knows all", func() bool { return metrics.Snapshot().Ready })
 }
 
 func TestEveryVerbTeachesAndEveryFlagHasATwin(t *testing.T) {

@@ -36,7 +36,7 @@ ORDER BY code`
 const (
 	sliceCodes = 200_000
 	beat       = 500 * time.Millisecond // how often tables and stream are asked whether they are there
-	beatTime   = 2 * time.Second        // how long they may take
+	beatTime   = 5 * time.Second        // how long they may take: one that is busy is not away
 	behindTime = 2 * time.Second        // how far the index may be behind the stream
 	mostFilled = 4                      // times KeepNewest: more that the stream has no more, and the index is made anew
 	delayLeast = 100 * time.Millisecond
@@ -166,6 +166,14 @@ func (f *feed) start(ctx context.Context) (err error) {
 	}
 	f.covered = f.store.upTo()
 	f.next = min(f.covered, stored) + 1
+	if first := f.stream.CachedInfo().State.FirstSeq; first > f.next {
+		// What was trimmed is in the table.
+		if err := f.fill(ctx, max(f.covered, f.next-1), first-1); err != nil {
+			return err
+		}
+		f.next = first
+	}
+	f.Metrics.applied.Store(f.next - 1)
 	// Answers know the table from here on; the newest follow within moments.
 	f.Checker.store.Store(f.store)
 	return nil
@@ -202,7 +210,7 @@ func (f *feed) build(ctx context.Context, stored uint64) (*run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cut the table into slices: %w", err)
 	}
-	w, err := newRunWriter(f.Dir, cover{Source: f.source, To: stored})
+	w, err := newRunWriter(f.Dir, cover{Source: f.source, To: stored, Table: true})
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +310,6 @@ func (f *feed) follow(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, messages.Stop)
 	defer stop()
 	defer messages.Stop()
-	f.Metrics.applied.Store(f.next - 1)
 	var decoder schema.Decoder
 	for {
 		m, err := messages.Next()
@@ -368,6 +375,9 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, decoder *schema.Decode
 
 // fill reads from the table what came in after one sequence and up to another.
 func (f *feed) fill(ctx context.Context, after, upTo uint64) error {
+	if after >= upTo {
+		return nil
+	}
 	f.Log.Info("reading from the table what the stream has no more", "after", after, "up_to", upTo)
 	rows := 0
 	return f.readUploads(ctx, fmt.Sprintf(" AND seq > %d AND seq <= %d", after, upTo), func(k *keyed) error {
@@ -405,13 +415,16 @@ func (f *feed) watch(ctx context.Context) error {
 	at := time.Now()
 	caught := time.Time{} // when the index was last known to be as far as the stream
 	for {
-		why, seq, err := f.look(ctx)
+		why, state, err := f.look(ctx)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
 		now := time.Now()
-		applied := f.Metrics.applied.Load()
+		applied, seq := f.Metrics.applied.Load(), state.LastSeq
 		if why == "" {
+			if state.FirstSeq > applied+1 && now.Sub(caught) > behindTime {
+				return errors.New("the stream was trimmed before it was read: the rest is in the table")
+			}
 			if applied >= last && last > 0 || applied >= seq {
 				caught = at
 			}
@@ -438,23 +451,23 @@ func (f *feed) watch(ctx context.Context) error {
 	}
 }
 
-// look returns what is away, and the newest sequence of the stream.
-func (f *feed) look(ctx context.Context) (why string, seq uint64, err error) {
+// look returns what is away, and what is in the stream.
+func (f *feed) look(ctx context.Context) (why string, state jetstream.StreamState, err error) {
 	if f.JS.Conn().Status() != nats.CONNECTED {
-		return awayStream, 0, nil
+		return awayStream, state, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, beatTime)
 	defer cancel()
 	info, err := f.stream.Info(ctx)
 	if err != nil {
-		return awayStream, 0, nil
+		return awayStream, state, nil
 	}
 	if err := f.refresh(ctx); err != nil {
 		f.Log.Debug("the tables do not answer", "error", err)
-		return awayEngine, 0, nil
+		return awayEngine, state, nil
 	}
 	if !strings.HasPrefix(f.source, fmt.Sprintf("%s@%d ", schema.StreamScans, info.Created.UnixNano())) {
-		return "", 0, fmt.Errorf("the stream was made anew: %w", errAnew)
+		return "", state, fmt.Errorf("the stream was made anew: %w", errAnew)
 	}
-	return "", info.State.LastSeq, nil
+	return "", info.State, nil
 }

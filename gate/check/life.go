@@ -69,11 +69,6 @@ type finding struct {
 	sales []*sale // the evidence, in order of time
 }
 
-// fresh tells whether the sale that is asked about is part of the evidence.
-func (f finding) fresh() bool {
-	return slices.ContainsFunc(f.sales, func(s *sale) bool { return s.upload.fresh })
-}
-
 // name tells a finding from any other about the same code.
 func (f finding) name() string {
 	var b strings.Builder

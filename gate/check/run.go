@@ -1,7 +1,7 @@
 package check
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 	"unsafe"
 )
 
@@ -37,6 +38,13 @@ type cover struct {
 	From    uint64 `json:"from"`   // sequence of the stream after which it begins
 	To      uint64 `json:"to"`     // and up to which it goes
 	Uploads int    `json:"uploads"`
+
+	// Table says that it holds all of the table besides, as it was when To was stored:
+	// not all that is in there came by this stream.
+	Table bool `json:"table,omitempty"`
+
+	// Joined are the names of the runs that this one takes the place of.
+	Joined []string `json:"joined,omitempty"`
 }
 
 // place is where an upload comes from. Each is kept once.
@@ -47,6 +55,8 @@ const (
 	pageHead   = 6 // checksum, number of uploads
 	trailer    = 20
 	runMark    = "yaosu.c1"
+	draftMark  = "draft-"
+	runPrefix  = "run-"
 	mostUpload = 96 // bytes of one upload, at most
 )
 
@@ -192,7 +202,7 @@ type runWriter struct {
 }
 
 func newRunWriter(dir string, c cover) (*runWriter, error) {
-	draft, err := os.CreateTemp(dir, "draft-*")
+	draft, err := os.CreateTemp(dir, draftMark+"*")
 	if err != nil {
 		return nil, fmt.Errorf("make a run: %w", err)
 	}
@@ -282,7 +292,7 @@ func (w *runWriter) finish() (*run, error) {
 	if err := w.write(); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(w.dir, fmt.Sprintf("%020d-%020d.run", w.cover.From, w.cover.To))
+	path := strings.Replace(w.draft.Name(), draftMark, runPrefix, 1)
 	err = w.draft.Sync()
 	err = errors.Join(err, w.draft.Close())
 	if err == nil {
@@ -361,10 +371,10 @@ func (r *run) readFooter() error {
 // page reads the page into room and returns its uploads.
 func (r *run) page(number int, room *[pageBytes]byte) (s scanner, count int, err error) {
 	if _, err := r.file.ReadAt(room[:], int64(number)*pageBytes); err != nil {
-		return s, 0, fmt.Errorf("read run %s: %w", filepath.Base(r.path), err)
+		return s, 0, fmt.Errorf("read run %s: %w", r.name(), err)
 	}
 	if binary.LittleEndian.Uint32(room[:]) != crc32.Checksum(room[4:], castagnoli) {
-		return s, 0, fmt.Errorf("read run %s: page %d: %w", filepath.Base(r.path), number, errDamaged)
+		return s, 0, fmt.Errorf("read run %s: page %d: %w", r.name(), number, errDamaged)
 	}
 	return scanner{b: room[pageHead:]}, int(binary.LittleEndian.Uint16(room[4:])), nil
 }
@@ -383,7 +393,7 @@ func (r *run) find(code uint64, to []upload) ([]upload, error) {
 			var u upload
 			number := s.next(&u)
 			if s.bad || number >= uint64(len(r.places)) {
-				return to, fmt.Errorf("read run %s: page %d: %w", filepath.Base(r.path), at, errDamaged)
+				return to, fmt.Errorf("read run %s: page %d: %w", r.name(), at, errDamaged)
 			}
 			if s.code > code {
 				return to, nil
@@ -411,7 +421,7 @@ func (r *run) all(failed *error) iter.Seq[keyed] {
 				var k keyed
 				number := s.next(&k.upload)
 				if s.bad || number >= uint64(len(r.places)) {
-					*failed = fmt.Errorf("read run %s: page %d: %w", filepath.Base(r.path), at, errDamaged)
+					*failed = fmt.Errorf("read run %s: page %d: %w", r.name(), at, errDamaged)
 					return
 				}
 				k.code = s.code
@@ -436,6 +446,8 @@ func join(dir string, runs []*run, stopped func() bool) (*run, error) {
 	failures := make([]error, len(runs))
 	for i, r := range runs {
 		c.From, c.To = min(c.From, r.cover.From), max(c.To, r.cover.To)
+		c.Table = c.Table || r.cover.Table
+		c.Joined = append(c.Joined, r.name())
 		next, stop := iter.Pull(r.all(&failures[i]))
 		defer stop()
 		if first, some := next(); some {
@@ -484,22 +496,24 @@ func join(dir string, runs []*run, stopped func() bool) (*run, error) {
 // errStopped says that work was given up because the gate ends.
 var errStopped = errors.New("stopped")
 
-// openRuns opens the runs in dir that continue each other from the first scan of
-// source on, and removes all others: drafts of a process that died, runs that were
-// joined, and those of another table.
+// openRuns opens the runs in dir that begin with the table and continue each other,
+// and removes all others: drafts of a process that died, runs that were joined, and
+// those of another table.
 func openRuns(dir, source string) ([]*run, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*"))
+	drafts, err := filepath.Glob(filepath.Join(dir, draftMark+"*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range drafts {
+		_ = os.Remove(path)
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, runPrefix+"*"))
 	if err != nil {
 		return nil, err
 	}
 	var all []*run
+	joined := map[string]bool{}
 	for _, path := range paths {
-		if filepath.Ext(path) != ".run" {
-			if bytes.HasPrefix([]byte(filepath.Base(path)), []byte("draft-")) {
-				_ = os.Remove(path)
-			}
-			continue
-		}
 		r, err := openRun(path)
 		if err != nil {
 			// It is made again, so a damaged one is worth nothing.
@@ -507,25 +521,29 @@ func openRuns(dir, source string) ([]*run, error) {
 			continue
 		}
 		all = append(all, r)
-	}
-	// The widest of those that begin at one place come first.
-	slices.SortFunc(all, func(a, b *run) int {
-		if a.cover.From != b.cover.From {
-			return int(min(1, max(-1, int64(a.cover.From)-int64(b.cover.From))))
+		for _, name := range r.cover.Joined {
+			joined[name] = true
 		}
-		return int(min(1, max(-1, int64(b.cover.To)-int64(a.cover.To))))
+	}
+	slices.SortFunc(all, func(a, b *run) int {
+		if a.cover.Table != b.cover.Table {
+			return map[bool]int{true: -1, false: 1}[a.cover.Table]
+		}
+		return cmp.Compare(a.cover.From, b.cover.From)
 	})
 	var kept []*run
 	to := uint64(0)
 	for _, r := range all {
-		if r.cover.Source != source || r.cover.From > to || (len(kept) > 0 && r.cover.To <= to) {
+		if r.cover.Source != source || joined[r.name()] || r.cover.From > to || r.cover.Table != (len(kept) == 0) {
 			r.remove()
 			continue
 		}
-		kept, to = append(kept, r), r.cover.To
+		kept, to = append(kept, r), max(to, r.cover.To)
 	}
 	return kept, nil
 }
+
+func (r *run) name() string { return filepath.Base(r.path) }
 
 // remove deletes the file. Who still reads from it can go on; it is closed when
 // nobody does.

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"encoding/binary"
 	"errors"
 	"maps"
 	"slices"
@@ -38,16 +39,18 @@ func (s *store) upTo() uint64 {
 // newest are uploads in memory, each as in a run, behind the number of the one
 // before it of the same code. That takes a third of what structs would.
 type newest struct {
-	from, to uint64 // sequences, as in cover
-	first    map[uint64]uint32
-	bytes    []byte
+	from, to uint64            // sequences, as in cover
+	first    map[uint64]uint32 // where the newest of a code is: chunk, and place in it
+	chunks   [][]byte          // of chunkBytes, so that growing copies nothing while answers wait
 	count    int
 	places   []place
 	numbers  map[place]uint32
 }
 
+const chunkBytes = 1 << 20
+
 func newNewest(from uint64) *newest {
-	return &newest{from: from, to: from, first: map[uint64]uint32{}, numbers: map[place]uint32{}, bytes: make([]byte, 1)}
+	return &newest{from: from, to: from, first: map[uint64]uint32{}, numbers: map[place]uint32{}}
 }
 
 func (n *newest) add(code uint64, u *upload) {
@@ -58,23 +61,29 @@ func (n *newest) add(code uint64, u *upload) {
 		n.places = append(n.places, at)
 		n.numbers[at] = number
 	}
-	here := uint32(len(n.bytes)) // never 0, which is none
-	before := n.first[code]
-	n.bytes = append(n.bytes, byte(before), byte(before>>8), byte(before>>16), byte(before>>24))
-	n.bytes = appendUpload(n.bytes, code, code, number, u)
+	last := len(n.chunks) - 1
+	if last < 0 || len(n.chunks[last])+4+mostUpload > chunkBytes {
+		// Place 0 of the first chunk is for none.
+		n.chunks = append(n.chunks, make([]byte, 1, chunkBytes))
+		last++
+	}
+	b := n.chunks[last]
+	here := uint32(last*chunkBytes + len(b))
+	b = binary.LittleEndian.AppendUint32(b, n.first[code])
+	n.chunks[last] = appendUpload(b, code, code, number, u)
 	n.first[code] = here
 	n.count++
 }
 
 func (n *newest) find(code uint64, to []upload) []upload {
 	for at := n.first[code]; at != 0; {
-		b := n.bytes[at:]
+		b := n.chunks[at/chunkBytes][at%chunkBytes:]
 		s := scanner{b: b[4:], code: code}
 		var u upload
 		p := n.places[s.next(&u)]
 		u.org, u.region = p.org, p.region
 		to = append(to, u)
-		at = uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 | uint32(b[3])<<24
+		at = binary.LittleEndian.Uint32(b)
 	}
 	return to
 }
@@ -204,9 +213,7 @@ func (s *store) tidy(stopped func() bool) error {
 		s.runs = append(slices.Clone(s.runs[:n-2]), joined)
 		s.mu.Unlock()
 		for _, old := range pair {
-			if old.path != joined.path {
-				old.remove()
-			}
+			old.remove()
 		}
 	}
 }
@@ -225,7 +232,7 @@ func (s *store) sizes() (uploads, runs, memory int, disk int64) {
 	for _, n := range []*newest{s.active, s.frozen} {
 		if n != nil {
 			uploads += n.count
-			memory += len(n.bytes) + 32*len(n.first)
+			memory += chunkBytes*len(n.chunks) + 32*len(n.first)
 		}
 	}
 	for _, r := range s.runs {
