@@ -31,9 +31,9 @@ const (
 func verbs() []*cli.Command {
 	return []*cli.Command{
 		upCommand(),
-		gateCommand(),
 		ingestCommand(),
 		detectCommand(),
+		gateCommand(),
 		publishCommand(),
 		suspectsCommand(),
 		reviewCommand(),

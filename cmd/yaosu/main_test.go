@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/urfave/cli/v3"
 
+	"yaosu/gate"
 	"yaosu/ingest"
 	"yaosu/internal/enginetest"
 	"yaosu/local"
@@ -53,6 +55,7 @@ func TestStack(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			for _, script := range scripts {
 				natsURL, dsn := startStack(t, transport)
+				door := startDoor(t, natsURL)
 				testscript.Run(t, testscript.Params{
 					Files:               []string{script},
 					Cmds:                statuses(),
@@ -61,6 +64,7 @@ func TestStack(t *testing.T) {
 					Setup: func(env *testscript.Env) error {
 						env.Setenv("YAOSU_NATS", natsURL)
 						env.Setenv("YAOSU_CLICKHOUSE", dsn)
+						env.Setenv("DOOR", door)
 						return nil
 					},
 				})
@@ -125,6 +129,26 @@ func startStack(t *testing.T, transport string) (natsURL, dsn string) {
 		}
 	})
 	return broker.URL(), dsn
+}
+
+// startDoor opens a door to the NATS of a stack until the test ends.
+func startDoor(t *testing.T, natsURL string) (url string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := gate.NewJetStreamSink(enginetest.JetStream(t, natsURL))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1) // it may end when nobody waits yet
+	go func() { done <- gate.Run(ctx, gate.Config{Listener: listener, Sink: sink, Refused: sink}) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the door ended with %v, want nil", err)
+		}
+	})
+	return "http://" + listener.Addr().String()
 }
 
 func TestEveryVerbTeachesAndEveryFlagHasATwin(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -149,7 +150,7 @@ func (l *upProcess) sold(dsn string) int64 {
 	}
 	defer conn.Close()
 	var n uint64
-	if err := conn.QueryRow(context.WithoutCancel(l.t.Context()), "SELECT count() FROM scans").Scan(&n); err != nil {
+	if err := conn.QueryRow(context.WithoutCancel(l.t.Context()), "SELECT count() FROM scans WHERE kind = 'sale'").Scan(&n); err != nil {
 		return -1
 	}
 	return int64(n)
@@ -164,6 +165,34 @@ func (l *upProcess) get(path string) int {
 	}
 	defer resp.Body.Close()
 	return resp.StatusCode
+}
+
+// throughTheDoor posts what is no sale, and looks that all that is behind the door
+// is there.
+func (l *upProcess) throughTheDoor() {
+	l.t.Helper()
+	ask := func(method, path, body, want string) {
+		l.t.Helper()
+		req, err := http.NewRequestWithContext(l.t.Context(), method, l.ends.HTTP+path, strings.NewReader(body))
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), want) {
+			l.t.Errorf("%s %s: got %d %.2000s, %v, want 200 with %s", method, path, resp.StatusCode, text, err, want)
+		}
+	}
+	ask("POST", "/v1/scans", `{"event_id":"gone","kind":"void","time":"2026-03-02T10:00:00+08:00","org":"P01","region":"330106","reverses":"nothing"}`, `"accepted":1`)
+	ask("POST", "/v1/check", `{"codes":["81234560000000000099"],"org":"P01","region":"330106"}`, `"decision":`)
+	ask("GET", "/v1/codes/81234560000000000099", "", `"events":[]`)
+	for _, metric := range []string{"yaosu_gate_messages_total 1", "yaosu_ingest_events_total", "yaosu_detect_passes_total", "yaosu_local_engine_restarts_total 0"} {
+		ask("GET", "/metrics", "", metric)
+	}
 }
 
 // enginesOf counts the engine processes that work in dir.
@@ -197,6 +226,7 @@ func TestUpGoesOnWhereItWas(t *testing.T) {
 			t.Errorf("address %q is not printed", address)
 		}
 	}
+	first.throughTheDoor()
 	first.sell("one")
 	for _, dsn := range []string{first.ends.ClickHouse, first.ends.ClickHouseHTTP} {
 		enginetest.Eventually(first.t, "the sale is in the table at "+dsn, func() bool { return first.sold(dsn) == 1 })
