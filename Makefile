@@ -77,6 +77,8 @@ fuzz: engine ## fuzz what outsiders send, a minute each
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s ./schema; done
 	go test -run '^$$' -fuzz '^FuzzTranslate$$' -fuzztime 60s ./schema/nhsa
 	go test -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime 60s ./gate/check
+	for target in FuzzScans FuzzNHSA; do \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s ./gate; done
 
 vuln: ## look for known faults in what we depend on (asks a database on the network)
 	go tool govulncheck ./...

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/gate"
@@ -76,7 +78,7 @@ func Watch(ctx context.Context, r *Register, mode Mode, log *slog.Logger) (*Dire
 				return nil, fmt.Errorf("follow the credentials: the watch ended")
 			}
 			if entry == nil { // all that was there
-				go d.follow(ctx, watch)
+				go d.follow(ctx, r, watch)
 				return d, nil
 			}
 			d.take(entry)
@@ -86,19 +88,38 @@ func Watch(ctx context.Context, r *Register, mode Mode, log *slog.Logger) (*Dire
 	}
 }
 
-// follow ends with ctx, or with the connection.
-func (d *Directory) follow(ctx context.Context, watch jetstream.KeyWatcher) {
-	defer watch.Stop()
+// follow ends with ctx. A watch notices only after some ten seconds that the server
+// was started again, and as long would hear of nothing: it is made anew then.
+func (d *Directory) follow(ctx context.Context, r *Register, watch jetstream.KeyWatcher) {
+	back := r.conn.StatusChanged(nats.CONNECTED)
+	defer r.conn.RemoveStatusListener(back)
+	again := time.NewTimer(0)
+	defer again.Stop()
+	<-again.C
+	updates := watch.Updates()
 	for {
 		select {
-		case entry, open := <-watch.Updates():
-			if !open {
-				return
-			}
-			if entry != nil {
+		case entry, open := <-updates:
+			switch {
+			case !open: // its consumer could not be made again
+				updates = nil
+				again.Reset(retry)
+			case entry != nil:
 				d.take(entry)
 			}
+		case <-back:
+			again.Reset(0)
+		case <-again.C:
+			next, err := r.kv.WatchAll(ctx)
+			if err != nil {
+				d.log.Warn("credentials are not followed", "again after", retry, "error", err)
+				again.Reset(retry)
+				continue
+			}
+			_ = watch.Stop() // of the server before: there is nothing to be told
+			watch, updates = next, next.Updates()
 		case <-ctx.Done():
+			_ = watch.Stop() // NATS forgets it anyhow
 			return
 		}
 	}

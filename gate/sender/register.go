@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/gate"
@@ -78,7 +79,8 @@ var (
 
 // Register adds, lists and revokes credentials. Any number of processes may.
 type Register struct {
-	kv jetstream.KeyValue
+	kv   jetstream.KeyValue
+	conn *nats.Conn
 }
 
 // Open makes the bucket, in that many copies, when it is missing.
@@ -99,7 +101,7 @@ func Open(ctx context.Context, js jetstream.JetStream, replicas int) (*Register,
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", Bucket, err)
 	}
-	return &Register{kv}, nil
+	return &Register{kv, js.Conn()}, nil
 }
 
 // Add makes a credential, or adds to the one of that name. A revoked one is made

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"yaosu/gate"
 	"yaosu/gate/sender"
@@ -39,14 +43,20 @@ type world struct {
 
 const partsPassword = "psecret"
 
-// embedded is the broker of `yaosu up`.
-func embedded(t *testing.T, key *sender.Key) (url, password string) {
-	t.Helper()
-	b, err := local.StartBroker(t.Context(), local.BrokerConfig{Dir: t.TempDir(), Callout: &local.Callout{
+func upBroker(key *sender.Key) local.BrokerConfig {
+	return local.BrokerConfig{Callout: &local.Callout{
 		User: sender.PartsUser, Password: key.Password,
 		Account: sender.PartsAccount, Outside: sender.SendersAccount, Services: sender.Services(),
 		Issuer: key.Issuer, Cipher: key.Cipher, System: key.System,
-	}})
+	}}
+}
+
+// embedded is the broker of `yaosu up`.
+func embedded(t *testing.T, key *sender.Key) (url, password string) {
+	t.Helper()
+	cfg := upBroker(key)
+	cfg.Dir = t.TempDir()
+	b, err := local.StartBroker(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +140,7 @@ func newWorld(t *testing.T, start func(*testing.T, *sender.Key) (string, string)
 // answer runs a Callout until the test ends, or stop is called.
 func (w *world) answer(options ...nats.Option) {
 	w.t.Helper()
-	system, err := nats.Connect(w.url, append(options, w.key.AsSystem())...)
+	system, err := nats.Connect(w.url, append(options, w.key.AsSystem(), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(20*time.Millisecond))...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -603,6 +613,95 @@ func TestAnOpenDoorShutsWithTheFirstCredential(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhatIsRevokedWhileNATSRestartsIsRefused(t *testing.T) {
+	dir, port := t.TempDir(), 0
+	var broker *local.Broker
+	var key *sender.Key
+	start := func() {
+		t.Helper()
+		cfg := upBroker(key)
+		cfg.Dir, cfg.Port = dir, port
+		var err error
+		if broker, err = local.StartBroker(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(broker.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if port, err = strconv.Atoi(u.Port()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWorld(t, func(_ *testing.T, k *sender.Key) (string, string) {
+		key = k
+		start()
+		return broker.URL(), key.Password
+	}, sender.Strict)
+	defer func() { _ = broker.Close() }()
+	token := w.add(sender.Grant{Name: "shop", Orgs: map[string]string{"P01": "330106"}})
+	other := w.add(sender.Grant{Name: "vendor", Orgs: map[string]string{"P02": "330106"}})
+	options := []nats.Option{nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort()}
+	vendor, err := w.connect("vendor", append(options, nats.Token(other))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := broker.Close(); err != nil {
+			t.Fatal(err)
+		}
+		start()
+		// Who was in comes back by itself, and so do we.
+		enginetest.Eventually(t, "the vendor is back", vendor.IsConnected)
+		enginetest.Eventually(t, "its messages are acknowledged again", func() bool {
+			// Nobody says no while the stream is not back yet.
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return vendor.stored(ctx, "330106", "P02") == nil
+		})
+	}
+	if _, err := w.register.Revoke(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	w.known(token, false)
+	if _, err := w.connect("shop", nats.Token(token)); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("got %v, want %v", err, nats.ErrAuthorization)
+	}
+}
+
+func TestManyInstitutionsAndManyConnections(t *testing.T) {
+	w := newWorld(t, embedded, sender.Strict)
+	orgs := map[string]string{}
+	for i := range 3000 {
+		orgs[fmt.Sprintf("P%011d", i)] = "330106"
+	}
+	token := w.add(sender.Grant{Name: "vendor", Orgs: orgs})
+	vendor := w.mustConnect("vendor", token)
+	for org := range orgs {
+		if err := vendor.stored(t.Context(), "330106", org); err != nil {
+			t.Errorf("publish for %s of 3000: %v", org, err)
+		}
+		break
+	}
+	vendor.refused(t, "publish for one that is not listed", func() error { return vendor.Publish("scan.v1.330106.P99999999999", nil) })
+
+	shop := w.add(sender.Grant{Name: "shop", Orgs: map[string]string{"P01": "330106"}})
+	const many = 200
+	began := time.Now()
+	var group errgroup.Group
+	group.SetLimit(20)
+	for range many {
+		group.Go(func() error {
+			_, err := w.connect("shop", nats.Token(shop), nats.Timeout(patience))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d connections in %s", many, time.Since(began))
 }
 
 func TestOnlyAHashIsKept(t *testing.T) {
