@@ -2,11 +2,14 @@ package detect
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
@@ -41,33 +44,33 @@ var lifeViews = []string{
 // codeViews follow from sales and stock_moves, in this order.
 var codeViews = []string{"effective_sales", "code_uses", "sale_pairs", "restocks"}
 
-// openRooms makes the rooms anew; what an earlier pass left in them goes.
+// openRooms brings the rooms up empty. They stay between passes, as making some
+// hundred tables and views takes longer than a small pass: their comment says what
+// they were made from, and others are made anew.
 func openRooms(ctx context.Context, main *schema.Conn) (*rooms, error) {
 	r := &rooms{main: main}
 	selects, err := main.Selects(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var migrations string
+	if err := main.QueryRow(ctx, "SELECT arrayStringConcat(arraySort(groupArray(sha256))) FROM migrations FINAL").Scan(&migrations); err != nil {
+		return nil, fmt.Errorf("read the migrations that ran: %w", err)
+	}
 	for _, room := range []struct {
 		name string
 		into **schema.Conn
-		make func(context.Context, *schema.Conn, map[string]string) error
+		plan func(map[string]string) (*plan, error)
 	}{
-		{"lives", &r.lives, r.makeLives},
-		{"desk", &r.desk, r.makeDesk},
-		{"rest", &r.rest, r.makeRest},
-		{"whole", &r.whole, r.makeWhole},
+		{"lives", &r.lives, r.planLives},
+		{"desk", &r.desk, r.planDesk},
+		{"rest", &r.rest, r.planRest},
+		{"whole", &r.whole, r.planWhole},
 	} {
 		database := main.Database() + "_" + room.name
-		err := r.exec(ctx, main, "DROP DATABASE IF EXISTS {room:Identifier} SYNC", "room", database)
+		plan, err := room.plan(selects)
 		if err == nil {
-			err = r.exec(ctx, main, "CREATE DATABASE {room:Identifier} COMMENT 'work room of yaosu detect, made anew by each of its starts'", "room", database)
-		}
-		if err == nil {
-			*room.into, err = main.In(database)
-		}
-		if err == nil {
-			err = room.make(ctx, *room.into, selects)
+			*room.into, err = r.openRoom(ctx, database, plan, migrations)
 		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("make the room %s: %w", database, err), r.close(ctx))
@@ -76,64 +79,100 @@ func openRooms(ctx context.Context, main *schema.Conn) (*rooms, error) {
 	return r, nil
 }
 
-// close takes the rooms down.
+// openRoom empties a room that is as planned, and makes any other anew.
+func (r *rooms) openRoom(ctx context.Context, database string, p *plan, migrations string) (*schema.Conn, error) {
+	sum := sha256.Sum256([]byte(migrations + strings.Join(p.statements, ";")))
+	comment := "work room of yaosu detect, emptied by each pass: " + hex.EncodeToString(sum[:])
+	var before []string
+	if err := r.main.QueryRow(ctx, "SELECT groupArray(comment) FROM system.databases WHERE name = ?", database).Scan(&before); err != nil {
+		return nil, fmt.Errorf("look for it: %w", err)
+	}
+	if len(before) == 1 && before[0] == comment {
+		room, err := r.main.In(database)
+		if err != nil {
+			return nil, err
+		}
+		return room, empty(ctx, room)
+	}
+	if err := r.exec(ctx, r.main, "DROP DATABASE IF EXISTS {room:Identifier} SYNC", "room", database); err != nil {
+		return nil, err
+	}
+	// The comment comes last: without it a room that was half made is made anew.
+	if err := r.exec(ctx, r.main, "CREATE DATABASE {room:Identifier}", "room", database); err != nil {
+		return nil, err
+	}
+	room, err := r.main.In(database)
+	if err != nil {
+		return nil, err
+	}
+	for _, statement := range p.statements {
+		if err := r.exec(ctx, room, statement); err != nil {
+			return room, fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return room, r.exec(ctx, r.main, "ALTER DATABASE {room:Identifier} MODIFY COMMENT '"+comment+"'", "room", database)
+}
+
+// empty takes all rows out of a room.
+func empty(ctx context.Context, room *schema.Conn) error {
+	var tables []string
+	if err := room.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND total_rows > 0").Scan(&tables); err != nil {
+		return fmt.Errorf("list its tables: %w", err)
+	}
+	for _, table := range tables {
+		if err := room.Exec(ctx, "TRUNCATE TABLE "+table); err != nil {
+			return fmt.Errorf("clear %s: %w", table, err)
+		}
+	}
+	return nil
+}
+
+// close leaves the rooms empty.
 func (r *rooms) close(ctx context.Context) error {
 	var failed []error
 	for _, room := range []*schema.Conn{r.lives, r.desk, r.rest, r.whole} {
-		if room == nil {
-			continue
+		if room != nil {
+			failed = append(failed, empty(ctx, room), room.Close())
 		}
-		failed = append(failed, room.Close(),
-			r.exec(ctx, r.main, "DROP DATABASE IF EXISTS {room:Identifier} SYNC", "room", room.Database()))
 	}
 	return errors.Join(failed...)
 }
 
-// makeViews makes the named views in a room, over what is there.
-func makeViews(ctx context.Context, room *schema.Conn, selects map[string]string, names []string) error {
+// plan is the statements that make a room.
+type plan struct{ statements []string }
+
+func (p *plan) add(statements ...string) { p.statements = append(p.statements, statements...) }
+
+// views adds the named views of the schema, over what is there.
+func (p *plan) views(selects map[string]string, names []string) error {
 	for _, name := range names {
 		query, known := selects[name]
-		if !known {
+		switch {
+		case !known:
 			return fmt.Errorf("the schema has no view %s", name)
-		}
-		statements := []string{"CREATE VIEW " + name + " AS " + query}
-		if slices.Contains(lifeTables, name) {
-			statements = []string{
-				"CREATE VIEW " + name + "_now AS " + query,
-				"CREATE TABLE " + name + " ENGINE = MergeTree ORDER BY code AS SELECT * FROM " + name + "_now LIMIT 0",
-			}
-		}
-		for _, statement := range statements {
-			if err := room.Exec(ctx, statement); err != nil {
-				return fmt.Errorf("view %s: %w", name, err)
-			}
+		case slices.Contains(lifeTables, name):
+			p.add("CREATE VIEW "+name+"_now AS "+query,
+				"CREATE TABLE "+name+" ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+name+"_now LIMIT 0")
+		default:
+			p.add("CREATE VIEW " + name + " AS " + query)
 		}
 	}
 	return nil
 }
 
-// execAll runs statements that have the main database for their parameter main.
-func (r *rooms) execAll(ctx context.Context, room *schema.Conn, statements ...string) error {
-	for _, statement := range statements {
-		if err := r.exec(ctx, room, statement); err != nil {
-			return fmt.Errorf("%s: %w", statement, err)
-		}
-	}
-	return nil
-}
-
-func (r *rooms) makeReference(ctx context.Context, room *schema.Conn) error {
+// reference adds the reference data, where it is.
+func (p *plan) reference(main string) {
 	for _, name := range referenceViews {
-		if err := room.Exec(ctx, fmt.Sprintf("CREATE VIEW %s AS SELECT * FROM `%s`.%s", name, r.main.Database(), name)); err != nil {
-			return fmt.Errorf("view %s: %w", name, err)
-		}
+		p.add("CREATE VIEW " + name + " AS SELECT * FROM " + main + name)
 	}
-	return nil
 }
 
-func (r *rooms) makeLives(ctx context.Context, room *schema.Conn, selects map[string]string) error {
-	main := "`" + r.main.Database() + "`."
-	if err := r.execAll(ctx, room,
+// in is how statements of a room name the main database.
+func (r *rooms) in() string { return "`" + r.main.Database() + "`." }
+
+func (r *rooms) planLives(selects map[string]string) (*plan, error) {
+	main, p := r.in(), &plan{}
+	p.add(
 		// Made from a query, tables have no codecs: they are written once and read at once.
 		"CREATE TABLE scan_rows ENGINE = ReplacingMergeTree(promptness) ORDER BY (code, code_text, org, event_id, digest) AS SELECT * FROM "+main+"scan_rows LIMIT 0",
 		"CREATE TABLE voids ENGINE = ReplacingMergeTree(promptness) ORDER BY (org, event_id, digest) AS SELECT * FROM "+main+"voids LIMIT 0",
@@ -144,10 +183,8 @@ func (r *rooms) makeLives(ctx context.Context, room *schema.Conn, selects map[st
 		"CREATE TABLE void_names (org String, how String, name String) ENGINE = MergeTree ORDER BY how",
 		"CREATE TABLE families (child UInt64, child_key String, parent UInt64, parent_key String, loaded DateTime64(6, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY child",
 		"CREATE TABLE ancestors (child_key String, ancestor UInt64, ancestor_key String) ENGINE = MergeTree ORDER BY child_key",
-	); err != nil {
-		return err
-	}
-	return makeViews(ctx, room, selects, lifeViews)
+	)
+	return p, p.views(selects, lifeViews)
 }
 
 // lifeTables are those of lifeViews that are worked out once for each chunk of
@@ -156,16 +193,14 @@ var lifeTables = []string{"busy_codes", "fates"}
 
 // codeRoom is what desk and whole have in common: all that follows from sales
 // and stock_moves.
-func (r *rooms) codeRoom(ctx context.Context, room *schema.Conn, selects map[string]string) error {
-	if err := r.makeReference(ctx, room); err != nil {
-		return err
-	}
-	return makeViews(ctx, room, selects, codeViews)
+func (p *plan) codeRoom(main string, selects map[string]string) error {
+	p.reference(main)
+	return p.views(selects, codeViews)
 }
 
-func (r *rooms) makeDesk(ctx context.Context, room *schema.Conn, selects map[string]string) error {
-	main := "`" + r.main.Database() + "`."
-	if err := r.execAll(ctx, room,
+func (r *rooms) planDesk(selects map[string]string) (*plan, error) {
+	main, p := r.in(), &plan{}
+	p.add(
 		"CREATE TABLE sales ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_sales LIMIT 0",
 		"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY code AS SELECT * FROM "+main+"kept_moves LIMIT 0",
 		`CREATE TABLE gone ENGINE = MergeTree ORDER BY code AS
@@ -176,45 +211,39 @@ func (r *rooms) makeDesk(ctx context.Context, room *schema.Conn, selects map[str
 		"CREATE VIEW busy_sales AS SELECT * FROM sales WHERE code IN (SELECT code FROM sales GROUP BY code HAVING count() > 1)",
 		"CREATE VIEW moved_codes AS SELECT code FROM (SELECT code, org FROM sales UNION ALL SELECT code, org FROM stock_moves) GROUP BY code HAVING min(org) != max(org)",
 		fmt.Sprintf("CREATE VIEW late_reversals AS SELECT * FROM `%s`.late_reversals", r.lives.Database()),
-	); err != nil {
-		return err
-	}
-	return r.codeRoom(ctx, room, selects)
+	)
+	return p, p.codeRoom(main, selects)
 }
 
-func (r *rooms) makeRest(ctx context.Context, room *schema.Conn, selects map[string]string) error {
-	main := "`" + r.main.Database() + "`."
-	if err := r.makeReference(ctx, room); err != nil {
-		return err
-	}
-	return errors.Join(
-		r.execAll(ctx, room,
-			"CREATE TABLE sales ENGINE = MergeTree ORDER BY (person, time) AS SELECT * FROM "+main+"kept_sales LIMIT 0",
-			"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT * FROM "+main+"kept_moves LIMIT 0",
-			"CREATE TABLE judged (rule String, entity String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
-			"CREATE TABLE keys (org String, device String, time DateTime64(3, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY (org, device, time)",
-			`CREATE TABLE touched_sales ENGINE = MergeTree ORDER BY (person, time) AS
+func (r *rooms) planRest(selects map[string]string) (*plan, error) {
+	main, p := r.in(), &plan{}
+	p.reference(main)
+	p.add(
+		"CREATE TABLE sales ENGINE = MergeTree ORDER BY (person, time) AS SELECT * FROM "+main+"kept_sales LIMIT 0",
+		"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT * FROM "+main+"kept_moves LIMIT 0",
+		"CREATE TABLE judged (rule String, entity String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
+		"CREATE TABLE keys (org String, device String, time DateTime64(3, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY (org, device, time)",
+		`CREATE TABLE touched_sales ENGINE = MergeTree ORDER BY (person, time) AS
 			SELECT org, device, time, code_key, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone, month
 			FROM `+main+`kept_sales LIMIT 0`,
-			"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind, month FROM "+main+"kept_moves LIMIT 0",
-			"CREATE TABLE judged_days (org String, device String, date Date32) ENGINE = MergeTree ORDER BY (org, device, date)",
-			"CREATE TABLE judged_lots (org String, drug String, lot String) ENGINE = MergeTree ORDER BY (org, drug, lot)",
-			"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",
-			"CREATE VIEW sale_rows AS SELECT *, month FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
-			"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
-			"CREATE VIEW device_days AS SELECT * FROM "+main+"device_days FINAL",
-			"CREATE VIEW supply_rows AS SELECT * FROM "+main+"supply_rows", // may hold what was replaced
-			"CREATE VIEW lot_months AS SELECT * FROM "+main+"lot_months",   // the same
-		),
-		r.keptRelations(ctx, room),
-		makeViews(ctx, room, selects, []string{"effective_sales"}))
+		"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind, month FROM "+main+"kept_moves LIMIT 0",
+		"CREATE TABLE judged_days (org String, device String, date Date32) ENGINE = MergeTree ORDER BY (org, device, date)",
+		"CREATE TABLE judged_lots (org String, drug String, lot String) ENGINE = MergeTree ORDER BY (org, drug, lot)",
+		"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",
+		"CREATE VIEW sale_rows AS SELECT *, month FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
+		"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
+		"CREATE VIEW device_days AS SELECT * FROM "+main+"device_days FINAL",
+		"CREATE VIEW supply_rows AS SELECT * FROM "+main+"supply_rows", // may hold what was replaced
+		"CREATE VIEW lot_months AS SELECT * FROM "+main+"lot_months",   // the same
+	)
+	p.keptRelations(main)
+	return p, p.views(selects, []string{"effective_sales"})
 }
 
 // keptRelations are the relations that passes keep: between scans of a code, and
 // how many persons are usual at a device.
-func (r *rooms) keptRelations(ctx context.Context, room *schema.Conn) error {
-	main := "`" + r.main.Database() + "`."
-	return r.execAll(ctx, room,
+func (p *plan) keptRelations(main string) {
+	p.add(
 		"CREATE OR REPLACE VIEW sale_pairs AS SELECT * FROM "+main+"pair_rows FINAL WHERE stands",
 		"CREATE OR REPLACE VIEW restocks AS SELECT * FROM "+main+"restock_rows FINAL WHERE stands",
 		"CREATE OR REPLACE VIEW late_reversals AS SELECT * FROM "+main+"late_rows FINAL WHERE stands",
@@ -222,27 +251,22 @@ func (r *rooms) keptRelations(ctx context.Context, room *schema.Conn) error {
 	)
 }
 
-func (r *rooms) makeWhole(ctx context.Context, room *schema.Conn, selects map[string]string) error {
-	main := "`" + r.main.Database() + "`."
-	if err := r.execAll(ctx, room,
+func (r *rooms) planWhole(selects map[string]string) (*plan, error) {
+	main, p := r.in(), &plan{}
+	p.add(
 		"CREATE VIEW sales AS SELECT * FROM "+main+"kept_sales",
 		"CREATE VIEW stock_moves AS SELECT * FROM "+main+"kept_moves",
 		"CREATE VIEW moved_codes AS SELECT DISTINCT code FROM stock_moves",
 		"CREATE VIEW busy_sales AS SELECT * FROM sales WHERE code IN (SELECT code FROM "+main+"sale_rows WHERE state != 'gone' GROUP BY code HAVING count() > 1)",
-	); err != nil {
-		return err
-	}
+	)
 	// Pairs and restocks as they are worked out, for when they must be made anew; the
 	// rules read what is kept.
-	if err := r.codeRoom(ctx, room, selects); err != nil {
-		return err
+	if err := p.codeRoom(main, selects); err != nil {
+		return nil, err
 	}
-	if err := r.execAll(ctx, room,
-		"RENAME TABLE sale_pairs TO sale_pairs_now, restocks TO restocks_now",
-	); err != nil {
-		return err
-	}
-	return r.keptRelations(ctx, room)
+	p.add("RENAME TABLE sale_pairs TO sale_pairs_now, restocks TO restocks_now")
+	p.keptRelations(main)
+	return p, nil
 }
 
 // step runs one file of steps in a room.

@@ -243,10 +243,12 @@ func (w *worker) lifeChunks(ctx context.Context) error {
 }
 
 func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
-	for room, tables := range map[*schema.Conn][]string{w.lives: {"life_rows", "plain_codes", "scan_rows", "voids", "judged_codes", "ancestors", "busy_codes", "fates"}, w.desk: {"sales", "stock_moves", "gone", "same_sales", "same_moves"}} {
-		for _, table := range tables {
-			if err := w.exec(ctx, room, "TRUNCATE TABLE "+table); err != nil {
-				return fmt.Errorf("clear %s: %w", table, err)
+	if from > 0 { // before the first, the rooms are empty
+		for room, tables := range map[*schema.Conn][]string{w.lives: {"life_rows", "plain_codes", "scan_rows", "voids", "judged_codes", "ancestors", "busy_codes", "fates"}, w.desk: {"sales", "stock_moves", "gone", "same_sales", "same_moves"}} {
+			for _, table := range tables {
+				if err := w.exec(ctx, room, "TRUNCATE TABLE "+table); err != nil {
+					return fmt.Errorf("clear %s: %w", table, err)
+				}
 			}
 		}
 	}
