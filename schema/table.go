@@ -433,8 +433,13 @@ func tableDate(t time.Time) (day int32, known bool) {
 // time to receipt; the view scans takes those from the remainder by 2^34, which
 // is the same without the first part, as it was before.
 func promptness(happened, sent, received time.Time) uint64 {
-	lag := min(max(sent.Unix()-happened.Unix(), 0), 1<<29-1)
-	return uint64(lag)<<34 + uint64(promptnessBase-(received.Unix()-happened.Unix()))
+	return uint64(lagSeconds(happened, sent))<<34 + uint64(promptnessBase-(received.Unix()-happened.Unix()))
+}
+
+// lagSeconds is the part of the time from happening to sending that stands in
+// promptness; what is beyond it stands in sent_lag, in milliseconds.
+func lagSeconds(happened, sent time.Time) int64 {
+	return min(max(sent.Unix()-happened.Unix(), 0), 1<<29-1)
 }
 
 // The numbers of the table's enumerations. Their names stand in its types.
@@ -533,7 +538,7 @@ func (c *scanColumns) addJudged(s *Scan, code *Code, codes int, digest uint32, s
 	c.codes = append(c.codes, uint16(codes))
 	c.kind = append(c.kind, kindNumber(s.Kind))
 	c.time = append(c.time, happened.UnixMilli())
-	c.sentLag = append(c.sentLag, sent.UnixMilli()-happened.UnixMilli())
+	c.sentLag = append(c.sentLag, sent.UnixMilli()-happened.UnixMilli()-1000*lagSeconds(happened, sent))
 	c.expires.add(tableDate(expires))
 	c.quantity.add(s.Quantity)
 	c.pay = append(c.pay, payNumber(s.Pay))

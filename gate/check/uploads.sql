@@ -3,7 +3,7 @@ SELECT
     toString(org),
     toString(region),
     toUnixTimestamp64Milli(time) AS at,
-    at + sent_lag,
+    at + (toInt64(intDiv(promptness + 8589934592, 17179869184)) - 64) * 1000 + sent_lag,
     event_id,
     toUInt8(digest % 256),
     settlement,
