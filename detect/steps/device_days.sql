@@ -25,7 +25,7 @@ WITH
         WHERE pay = 'insured'
             AND device != ''
             AND (({all:Bool} AND org IN {orgs:Array(String)})
-                OR (month IN (SELECT toYYYYMM(arrayJoin([date, date + 1])) FROM wanted)
+                OR (NOT {all:Bool} AND month IN (SELECT toYYYYMM(arrayJoin([date, date + 1])) FROM wanted)
                     AND ((org, device, toDate32(time)) IN (SELECT org, device, date FROM wanted)
                         OR (org, device, toDate32(time) - 1) IN (SELECT org, device, date FROM wanted))))
         GROUP BY

@@ -31,7 +31,7 @@ WITH
             AND drug != ''
             AND lot != ''
             AND (({all:Bool} AND org IN {orgs:Array(String)})
-                OR (month IN (SELECT month FROM touched) AND cityHash64(org, drug, lot) IN (SELECT key FROM touched)))
+                OR (NOT {all:Bool} AND month IN (SELECT month FROM touched) AND cityHash64(org, drug, lot) IN (SELECT key FROM touched)))
     ),
     moved AS
     (
@@ -48,7 +48,7 @@ WITH
             AND drug != ''
             AND lot != ''
             AND (({all:Bool} AND org IN {orgs:Array(String)})
-                OR (month IN (SELECT month FROM touched) AND cityHash64(org, drug, lot) IN (SELECT key FROM touched)))
+                OR (NOT {all:Bool} AND month IN (SELECT month FROM touched) AND cityHash64(org, drug, lot) IN (SELECT key FROM touched)))
     ),
     units AS
     (
