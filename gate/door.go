@@ -47,10 +47,15 @@ type Sink interface {
 
 // Checker answers whether boxes may be sold now (contract.md section 6). It
 // never blocks longer than its own deadline: it answers warn and degraded
-// instead. It records nothing.
+// instead. It records nothing. A *RequestError is of a request that is none.
 type Checker interface {
 	Check(ctx context.Context, q CheckRequest) (CheckReply, error)
 }
+
+// RequestError says in Chinese what is wrong with a request, to who sent it.
+type RequestError struct{ Reason string }
+
+func (e *RequestError) Error() string { return e.Reason }
 
 // Decisions of a check.
 const (

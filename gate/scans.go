@@ -76,22 +76,11 @@ func (d *door) takeScans(c *call) error {
 	if err != nil {
 		return err
 	}
-	packed, err := d.receive(c)
-	if err != nil {
-		return err
-	}
-	leave, err := d.enter(c)
+	body, leave, err := d.load(c, true)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	body, err := d.unpack(c, packed)
-	if errors.Is(err, errBroken) {
-		return d.refuseBody(c, packed)
-	}
-	if err != nil {
-		return err
-	}
 	in := d.newIntake(c.sender)
 	if err := in.read(body, contentType); err != nil {
 		return err
@@ -117,14 +106,11 @@ func scanType(header string) (string, error) {
 	return "", &problem{code: problemType}
 }
 
-// refuseBody keeps a body that cannot be opened, and says so.
+// refuseBody keeps a body that cannot be opened.
 func (d *door) refuseBody(c *call, packed []byte) error {
 	in := d.newIntake(c.sender)
 	in.refuse(packed, &schema.Scan{}, schema.Refusal{Code: schema.RefuseMessage, Reason: errBroken.Error()})
-	if err := in.store(c.r.Context()); err != nil {
-		return err
-	}
-	return problemf(problemRequest, "请求内容无法解压:与 Content-Encoding 不符或已损坏。")
+	return in.store(c.r.Context())
 }
 
 func (d *door) newIntake(sender *Sender) *intake {

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"maps"
 	"sync"
 	"time"
 
@@ -280,30 +280,20 @@ func (s *JetStreamSink) publish(group []*pack) (batched bool) {
 	return false
 }
 
-// Headers of an atomic batch: all its messages have its id and their number in it,
-// and the last commits it.
-const (
-	headerBatchID     = "Nats-Batch-Id"
-	headerBatchSeq    = "Nats-Batch-Sequence"
-	headerBatchCommit = "Nats-Batch-Commit"
-)
-
 // publishBatch stores all of group or nothing. Only the last message asks for an
 // answer: when one before it was lost, the server has no whole batch and says so.
 func (s *JetStreamSink) publishBatch(ctx context.Context, group []*pack) error {
 	id := rand.Text()
 	for i, p := range group {
-		msg := &nats.Msg{Subject: p.msg.Subject, Data: p.msg.Data, Header: nats.Header{headerBatchID: {id}, headerBatchSeq: {strconv.Itoa(i + 1)}}}
-		for name, values := range p.msg.Header {
-			msg.Header[name] = values
-		}
-		if i < len(group)-1 {
+		last := i == len(group)-1
+		msg := &nats.Msg{Subject: p.msg.Subject, Data: p.msg.Data, Header: maps.Clone(p.msg.Header)}
+		schema.SetBatch(msg.Header, id, i+1, last)
+		if !last {
 			if err := s.js.Conn().PublishMsg(msg); err != nil {
 				return err
 			}
 			continue
 		}
-		msg.Header.Set(headerBatchCommit, "1")
 		if _, err := s.js.PublishMsg(ctx, msg); err != nil {
 			return err
 		}

@@ -15,14 +15,6 @@ import (
 	"yaosu/schema"
 )
 
-// Headers of an atomic batch: all its messages have its id and their number in it,
-// and the last commits it.
-const (
-	headerBatchID     = "Nats-Batch-Id"
-	headerBatchSeq    = "Nats-Batch-Sequence"
-	headerBatchCommit = "Nats-Batch-Commit"
-)
-
 // What the server answers, by its numbers.
 const (
 	errStreamFull       jetstream.ErrorCode = 10077
@@ -111,11 +103,9 @@ func (p *Publisher) sendBatch(messages []*outgoing) (jetstream.PubAckFuture, err
 	p.batches++
 	id := p.batchName + strconv.Itoa(p.batches)
 	for i, o := range messages {
-		msg := o.msg()
-		msg.Header[headerBatchID] = []string{id}
-		msg.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
-		if i == len(messages)-1 {
-			msg.Header[headerBatchCommit] = []string{"1"}
+		msg, last := o.msg(), i == len(messages)-1
+		schema.SetBatch(msg.Header, id, i+1, last)
+		if last {
 			return p.js.PublishMsgAsync(msg)
 		}
 		if err := p.js.Conn().PublishMsg(msg); err != nil {

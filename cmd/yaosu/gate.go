@@ -105,6 +105,7 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 		cfg.Check = checker
+		counted.check(checker.Metrics)
 		group.Go(func() error { return checker.Run(running) })
 		group.Go(func() error { return checker.Serve(running, js.Conn()) })
 	}

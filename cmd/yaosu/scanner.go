@@ -211,15 +211,11 @@ func agentSenders(orgs []string) (gate.Senders, error) {
 	if len(orgs) == 0 {
 		return nil, nil
 	}
-	speaks := &gate.Sender{Name: "till", Orgs: map[string]string{}, Reads: true} // of the metrics; there are no lives here
-	for _, text := range orgs {
-		org, region, _ := strings.Cut(text, ":")
-		if !orgToken.MatchString(org) || !regionToken.MatchString(region) {
-			return nil, usageErrorf("--org %q: want ORG:REGION, the institution and its six digits, such as P53090200417:530902", text)
-		}
-		speaks.Orgs[org] = region
+	speaksFor, err := orgsOf(orgs)
+	if err != nil {
+		return nil, err
 	}
-	return till{speaks}, nil
+	return till{&gate.Sender{Name: "till", Orgs: speaksFor, Reads: true}}, nil // reads the metrics; there are no lives here
 }
 
 // refusals keeps what the door refuses, on its way to the rejects.

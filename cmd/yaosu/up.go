@@ -330,6 +330,7 @@ func (s *system) run(ctx context.Context) error {
 		return err
 	}
 	s.behind.Check = checker
+	s.counted.check(checker.Metrics)
 	group, doors := errgroup.WithContext(ctx)
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
