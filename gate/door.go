@@ -39,8 +39,9 @@ type Senders interface {
 }
 
 // Sink keeps events. On nil every event is durable: acknowledged by the stream,
-// or synced in a spool. It is safe to call again with the same events, and
-// concurrently. It keeps nothing of events after it returned.
+// or synced in a spool. On an error some may be, too; it is safe to call again with
+// the same events, and concurrently. ErrBusy and ErrFull are told to the client in
+// words of their own. It keeps nothing of events after it returned.
 type Sink interface {
 	Store(ctx context.Context, region, org string, events []json.RawMessage) error
 }

@@ -205,6 +205,9 @@ func (in *intake) refuse(raw []byte, scan *schema.Scan, why schema.Refusal) {
 // acknowledgement may take, and shorter than vendors wait for an answer.
 const storeTime = 15 * time.Second
 
+// fullPause is when to try again where there is no room: somebody has to make some.
+const fullPause = 30 * time.Second
+
 // storesAtOnce is how many institutions of one request are stored at a time.
 const storesAtOnce = 64
 
@@ -223,6 +226,8 @@ func (in *intake) store(ctx context.Context) error {
 	switch err := group.Wait(); {
 	case errors.Is(err, ErrBusy):
 		return &problem{code: problemBusy, retry: time.Second, cause: err}
+	case errors.Is(err, ErrFull):
+		return &problem{code: problemFull, retry: fullPause, cause: err}
 	case err != nil:
 		return &problem{code: problemStore, retry: time.Second, cause: err}
 	}

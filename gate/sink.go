@@ -16,8 +16,14 @@ import (
 	"yaosu/schema"
 )
 
-// ErrBusy is of a Sink that holds as much as it may. Nothing was stored; try again.
-var ErrBusy = errors.New("too much waits to be stored")
+var (
+	// ErrBusy is of a Sink that holds as much as it may. Nothing was stored; try again.
+	ErrBusy = errors.New("too much waits to be stored")
+
+	// ErrFull is of a Sink without room for anything new, until somebody makes some.
+	// What it has is safe.
+	ErrFull = errors.New("there is no room to store anything")
+)
 
 const (
 	// maxEvent is the largest event, in bytes: it must fit into a message of any
@@ -271,7 +277,11 @@ func (s *JetStreamSink) publish(group []*pack) (batched bool) {
 	var all sync.WaitGroup
 	for _, p := range group {
 		all.Go(func() {
-			if _, err := s.js.PublishMsg(ctx, p.msg); err != nil {
+			_, err := s.js.PublishMsg(ctx, p.msg)
+			if schema.IsFull(err) {
+				err = fmt.Errorf("%w: %w", ErrFull, err)
+			}
+			if err != nil {
 				p.err = fmt.Errorf("publish to %s: %w", p.msg.Subject, err)
 			}
 		})

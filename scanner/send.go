@@ -17,13 +17,10 @@ import (
 
 // What the server answers, by its numbers.
 const (
-	errStreamFull       jetstream.ErrorCode = 10077
-	errResources        jetstream.ErrorCode = 10023
-	errAccountResources jetstream.ErrorCode = 10002
-	errAtomicDisabled   jetstream.ErrorCode = 10174
-	errAtomicDuplicate  jetstream.ErrorCode = 10201
-	errMessageTooLarge  jetstream.ErrorCode = 10054
-	errHeaderTooLarge   jetstream.ErrorCode = 10097
+	errAtomicDisabled  jetstream.ErrorCode = 10174
+	errAtomicDuplicate jetstream.ErrorCode = 10201
+	errMessageTooLarge jetstream.ErrorCode = 10054
+	errHeaderTooLarge  jetstream.ErrorCode = 10097
 )
 
 // smallBatch is where a batch begins to pay: making its files at the server costs
@@ -250,7 +247,7 @@ func (p *Publisher) mend(ctx context.Context) error {
 func (p *Publisher) giveUp(messages int, cause error) error {
 	what := fmt.Sprintf("publish %d messages, tried for %s", messages, p.cfg.RetryFor)
 	switch {
-	case isAny(cause, errStreamFull, errResources, errAccountResources):
+	case schema.IsFull(cause):
 		return fmt.Errorf("%s: stream %s or the disk of NATS is full and takes nothing new (nothing old is lost): let the ingester catch up or raise the limit, then publish again: %w",
 			what, schema.StreamScans, cause)
 	case errors.Is(cause, jetstream.ErrNoStreamResponse):

@@ -292,7 +292,7 @@ func TestFilesMayNotGrow(t *testing.T) {
 	err := runTill(t, dir, 0, 100_001, never, answered)
 	for _, want := range []string{"the spool is full", " events wait", "make room on that disk", dir, "file too large"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want it to say %q", err, want)
+			t.Fatalf("got %v, want it to say %q", err, want)
 		}
 	}
 	s := openSpool(t, quick(dir, js.Conn().ConnectedUrl()))

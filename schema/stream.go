@@ -82,6 +82,21 @@ func (h Home) Foreign(s *Scan) *Refusal {
 	return nil
 }
 
+// What a server answers that has no room: the stream, or the server's disk, or the
+// account.
+const (
+	errStreamFull       jetstream.ErrorCode = 10077
+	errResources        jetstream.ErrorCode = 10023
+	errAccountResources jetstream.ErrorCode = 10002
+)
+
+// IsFull tells whether a publish failed as NATS has no room for anything new. What
+// it has is safe.
+func IsFull(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && slices.Contains([]jetstream.ErrorCode{errStreamFull, errResources, errAccountResources}, api.ErrorCode)
+}
+
 // RejectSubject is where refused events of an institution go.
 func RejectSubject(region, org string) string { return "reject.v1." + region + "." + org }
 
