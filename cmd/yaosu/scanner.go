@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,12 +73,16 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 		}
 		return printSpool(out, dir, st)
 	}
-	cfg, err := spoolConfig(cmd)
-	if err != nil {
-		return err
+	cfg := scanner.SpoolConfig{
+		Dir:      dir,
+		MaxBytes: cmd.Int64("spool-bytes"),
+		Log:      newLog(cmd).With("part", "scanner"),
 	}
 	if cmd.Bool("readmit") {
 		return readmit(ctx, out, cfg)
+	}
+	if err := upstream(cmd, &cfg); err != nil {
+		return err
 	}
 	senders, err := agentSenders(cmd.StringSlice("org"))
 	if err != nil {
@@ -97,7 +102,7 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, spool.Close()) }()
 	log := cfg.Log
-	agent, err := offline.Open(offline.Config{Sink: spool, Conn: spool.Conn, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
+	agent, err := offline.Open(offline.Config{Sink: spoolSink{spool}, Conn: spool.Conn, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
 	if err != nil {
 		return err
 	}
@@ -108,7 +113,7 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 		Listener: listener,
 		Senders:  senders,
 		Sink:     agent,
-		Refused:  refusals{spool},
+		Refused:  spoolSink{spool},
 		Check:    agent,
 		Ready:    []gate.Probe{{Name: "spool", Check: func(context.Context) error { return roomIn(spool.Status()) }}},
 		Metrics:  counted.registry,
@@ -150,15 +155,11 @@ func readmit(ctx context.Context, out io.Writer, cfg scanner.SpoolConfig) (err e
 // till's machine is small.
 const agentMemory = 96 << 20
 
-func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
-	cfg := scanner.SpoolConfig{
-		Dir:      cmd.String("spool"),
-		MaxBytes: cmd.Int64("spool-bytes"),
-		Log:      newLog(cmd).With("part", "scanner"),
-	}
+// upstream says in cfg where the spool sends to, and as whom.
+func upstream(cmd *cli.Command, cfg *scanner.SpoolConfig) error {
 	at, err := natsAddress(cmd)
 	if err != nil {
-		return cfg, err
+		return err
 	}
 	cfg.NATS = at.url
 	path := cmd.String("credential")
@@ -166,19 +167,19 @@ func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
 		if name, ok := senderOf(cfg.NATS); ok {
 			cfg.Options = append(cfg.Options, nats.CustomInboxPrefix(sender.InboxPrefix(name)))
 		}
-		return cfg, nil
+		return nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return cfg, fmt.Errorf("read the credential: %w", err)
+		return fmt.Errorf("read the credential: %w", err)
 	}
 	if strings.Contains(string(text), "BEGIN NATS USER JWT") {
 		cfg.Options = append(cfg.Options, nats.UserCredentials(path))
-		return cfg, nil
+		return nil
 	}
 	u, err := url.Parse(cfg.NATS)
 	if err != nil || u.User.Username() == "" {
-		return cfg, usageErrorf("whose is the token in %s? Name it in the URL: --nats nats://NAME@host:4222", path)
+		return usageErrorf("whose is the token in %s? Name it in the URL: --nats nats://NAME@host:4222", path)
 	}
 	name := u.User.Username()
 	u.User = nil // it would be preferred to what follows
@@ -193,7 +194,7 @@ func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
 			}
 			return name, strings.TrimSpace(string(text))
 		}))
-	return cfg, nil
+	return nil
 }
 
 // till is who comes to an agent: somebody on this machine, without a credential, who
@@ -211,27 +212,35 @@ func agentSenders(orgs []string) (gate.Senders, error) {
 	if len(orgs) == 0 {
 		return nil, nil
 	}
-	speaks := &gate.Sender{Name: "till", Orgs: map[string]string{}, Reads: true} // of the metrics; there are no lives here
-	for _, text := range orgs {
-		org, region, _ := strings.Cut(text, ":")
-		if !orgToken.MatchString(org) || !regionToken.MatchString(region) {
-			return nil, usageErrorf("--org %q: want ORG:REGION, the institution and its six digits, such as P53090200417:530902", text)
-		}
-		speaks.Orgs[org] = region
+	speaksFor, err := orgsOf(orgs)
+	if err != nil {
+		return nil, err
 	}
-	return till{speaks}, nil
+	return till{&gate.Sender{Name: "till", Orgs: speaksFor, Reads: true}}, nil // reads the metrics; there are no lives here
 }
 
-// refusals keeps what the door refuses, on its way to the rejects.
-type refusals struct{ spool *scanner.Spool }
+// spoolSink is a spool behind the door, whose errors the door understands. What the
+// door refuses is in it on its way to the rejects.
+type spoolSink struct{ spool *scanner.Spool }
 
-func (r refusals) Refuse(ctx context.Context, events []gate.RefusedEvent) error {
+func (s spoolSink) Store(ctx context.Context, region, org string, events []json.RawMessage) error {
+	return inDoorWords(s.spool.Store(ctx, region, org, events))
+}
+
+func (s spoolSink) Refuse(ctx context.Context, events []gate.RefusedEvent) error {
 	for _, e := range events {
-		if err := r.spool.StoreRefused(ctx, e.Region, e.Org, e.Raw, e.Why); err != nil {
-			return err
+		if err := s.spool.StoreRefused(ctx, e.Region, e.Org, e.Raw, e.Why); err != nil {
+			return inDoorWords(err)
 		}
 	}
 	return nil
+}
+
+func inDoorWords(err error) error {
+	if errors.Is(err, scanner.ErrFull) {
+		return fmt.Errorf("%w: %w", gate.ErrFull, err)
+	}
+	return err
 }
 
 // roomIn is an error when tills should be told that something is wrong here. That the

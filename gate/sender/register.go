@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/gate"
+	"yaosu/schema"
 )
 
 // Bucket is the KV bucket of the credentials: name to Credential.
@@ -71,11 +72,7 @@ type Grant struct {
 	NoToken bool
 }
 
-var (
-	nameForm   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-	orgForm    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-	regionForm = regexp.MustCompile(`^[0-9]{6}$`)
-)
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
 // Register adds, lists and revokes credentials. Any number of processes may.
 type Register struct {
@@ -102,6 +99,22 @@ func Open(ctx context.Context, js jetstream.JetStream, replicas int) (*Register,
 		return nil, fmt.Errorf("open the bucket %s: %w", Bucket, err)
 	}
 	return &Register{kv, js.Conn()}, nil
+}
+
+// Any tells whether there is a credential, good or revoked. It makes no bucket.
+func Any(ctx context.Context, js jetstream.JetStream) (bool, error) {
+	kv, err := js.KeyValue(ctx, Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open the bucket %s: %w", Bucket, err)
+	}
+	status, err := kv.Status(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look into the bucket %s: %w", Bucket, err)
+	}
+	return status.Values() > 0, nil
 }
 
 // Add makes a credential, or adds to the one of that name. A revoked one is made
@@ -167,10 +180,10 @@ func (g *Grant) check() error {
 		return fmt.Errorf("the name %q is not 1 to 32 of A-Z a-z 0-9 _ -", g.Name)
 	}
 	for org, region := range g.Orgs {
-		if !orgForm.MatchString(org) {
+		if !schema.ValidOrg(org) {
 			return fmt.Errorf("the institution %q is not 1 to 32 of A-Z a-z 0-9 _ -", org)
 		}
-		if !regionForm.MatchString(region) {
+		if !schema.ValidRegion(region) {
 			return fmt.Errorf("the region %q of %s is not 6 digits", region, org)
 		}
 	}
