@@ -261,6 +261,18 @@ var answers = []struct{ name, events, question, want string }{
 	{"a void of what was sent after it", `
 		A e1 sale 05-01T10:00 box {"settlement":"S","sent":"2026-05-03T10:00:00+08:00"}
 		A v1 void 05-02T10:00 - {"settlement":"S"}`, `B box`, "stop resold_code"},
+	{"a void of what was uploaded again after it", `
+		A e1 sale 05-01T10:00 box {"settlement":"S"}
+		A v1 void 05-02T10:00 - {"settlement":"S"}
+		A e1 sale 05-01T10:00 box {"settlement":"S","sent":"2026-05-03T10:00:00+08:00"}`, `B box`, "stop resold_code"},
+	{"a part sold once and sent twice", `
+		A e1 sale 05-01T10:00 box {"split":true,"quantity":6}
+		A e1 sale 05-01T10:00 box {"split":true,"quantity":6,"sent":"2026-05-01T10:01:00+08:00"}`, `A box {"split":true,"quantity":4}`, "pass"},
+	{"a return sent twice takes back one sale", `
+		A e1 sale 05-01T10:00 box
+		A e2 sale 05-02T10:00 box
+		A r1 sale_return 05-03T10:00 box
+		A r1 sale_return 05-03T10:00 box {"sent":"2026-05-03T10:01:00+08:00"}`, `B box`, "stop resold_code"},
 	{"a void of another shop", `
 		A e1 sale 05-01T10:00 box
 		B v1 void 05-02T10:00 - {"reverses":"e1"}`, `B box`, "stop resold_code"},
