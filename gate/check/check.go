@@ -92,6 +92,7 @@ func New(cfg Config) (*Checker, error) {
 // Words of the check's own, beside those of the detectors.
 const (
 	ruleNoCode  = "no_item_code"
+	ruleTooMany = "too_many_uploads"
 	awayStart   = "index_not_ready"
 	awayEngine  = "engine_away"
 	awayStream  = "stream_away"
@@ -168,7 +169,7 @@ func (c *Checker) Check(_ context.Context, q gate.CheckRequest) (gate.CheckReply
 			}
 		}
 	}
-	reply.Degraded = asker.away != ""
+	reply.Degraded = asker.away != "" || asker.long
 	took := time.Since(begun)
 	reply.TookMs = float64(took.Microseconds()) / 1000
 	c.Metrics.answered(len(q.Codes), stops, warns, reply.Degraded, took)
@@ -184,6 +185,7 @@ type asker struct {
 	day   string
 	clone int64
 	away  string // why the answers are degraded
+	long  bool   // a code was uploaded too often to be looked at
 	hurt  func(error)
 }
 
@@ -262,6 +264,11 @@ func (a *asker) answerItem(code schema.Code, answer *gate.CodeReply, add func(de
 		return ""
 	}
 	l, err := a.store.find(code.Number(), &a.sale)
+	if errors.Is(err, errLong) {
+		a.long = true
+		add(gate.Warn, ruleTooMany, textTooMany)
+		return ""
+	}
 	if err != nil {
 		a.hurt(err)
 		return awayDamaged

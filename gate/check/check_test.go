@@ -603,3 +603,40 @@ func TestMessagesOfEveryFormAreSeen(t *testing.T) {
 		t.Errorf("a refused event: got %q, want a pass", got)
 	}
 }
+
+// Some software puts one code of good form wherever it has none.
+func TestACodeThatEverybodyUploadsHoldsNobodyUp(t *testing.T) {
+	scans := boxes(300_000)
+	for i := range scans {
+		scans[i].Codes = []string{codes["bare"]}
+		scans[i].Kind = []schema.Kind{schema.Sale, schema.SaleReturn}[i%2]
+		scans[i].Settlement = ""
+	}
+	own := 400 // still a life like any other, if a long one
+	for i := range own {
+		scans[i].Codes = []string{codes["box"]}
+	}
+	checker, err := check.Over(t.TempDir(), testKey(t), nil, scans, 40_000, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ question, want string }{
+		{"B bare", "warn too_many_uploads"}, {"B bare+box2", "warn too_many_uploads"}, {"B box", "stop cash_and_insured"}, {"B box2", "pass"},
+	} {
+		best := time.Hour // of some: the machine has other work
+		for range 5 {
+			begun := time.Now()
+			reply := ask(t, checker, question(c.question))
+			best = min(best, time.Since(begun))
+			if got := told(reply); got != c.want {
+				t.Fatalf("%s: got %q, want %q", c.question, got, c.want)
+			}
+			if long := strings.Contains(c.want, "too_many"); reply.Degraded != long {
+				t.Errorf("%s: degraded: got %t, want %t", c.question, reply.Degraded, long)
+			}
+		}
+		if best > 10*time.Millisecond {
+			t.Errorf("%s: took %s, want at most 10 ms", c.question, best)
+		}
+	}
+}
