@@ -34,6 +34,10 @@ type Config struct {
 	// stream can be compared with those of the table.
 	Key *schema.PersonKey
 
+	// Strict is that of the ingester: asked for each message whether its events must be
+	// of the institution and region in its subject. Default: events may be anybody's.
+	Strict func() bool
+
 	// CloneDays is the parameter clone_days of the detectors. Default 3.
 	CloneDays int
 
@@ -72,6 +76,9 @@ func New(cfg Config) (*Checker, error) {
 	}
 	if cfg.KeepNewest <= 0 {
 		cfg.KeepNewest = 500_000
+	}
+	if cfg.Strict == nil {
+		cfg.Strict = func() bool { return false }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -35,6 +35,7 @@ type world struct {
 	dir    string
 	stored atomic.Uint64
 	keep   int // Config.KeepNewest
+	strict func() bool
 	count  check.Metrics
 }
 
@@ -57,6 +58,7 @@ func (w *world) start() (c *check.Checker, stop func()) {
 		StoredUpTo: func(context.Context) (uint64, error) { return w.stored.Load(), nil },
 		Key:        testKey(w.t),
 		KeepNewest: w.keep,
+		Strict:     w.strict,
 		Now:        func() time.Time { return now },
 		Metrics:    &w.count,
 		Log:        slog.New(slog.NewTextHandler(w.t.Output(), nil)),
@@ -638,5 +640,49 @@ func TestACodeThatEverybodyUploadsHoldsNobodyUp(t *testing.T) {
 		if best > 10*time.Millisecond {
 			t.Errorf("%s: took %s, want at most 10 ms", c.question, best)
 		}
+	}
+}
+
+// Who holds a credential for one institution could else call back the sales of another,
+// and sell its boxes again; the ingester refuses that.
+func TestEventsOfAnotherThanTheSendersAreNotKnown(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		t.Run(fmt.Sprint("strict ", strict), func(t *testing.T) {
+			w := newWorld(t, enginetest.Database(t, "http"), enginetest.Broker(t).URL())
+			w.strict = func() bool { return strict }
+			checker, _ := w.start()
+			w.publish(`A e1 sale 05-01T10:00 box {"settlement":"S"}`)
+			arrow := func(s schema.Scan) string {
+				var b bytes.Buffer
+				if err := schema.WriteArrow(&b, []schema.Scan{s}, schema.ArrowOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				return b.String()
+			}
+			for _, m := range []struct{ form, body string }{
+				{"", event(`A v1 void 05-02T10:00 - {"settlement":"S"}`)},
+				{schema.ContentNDJSON, event(`A e2 sale 05-01T10:00 box2`) + "\n" + event(`B e3 sale 05-01T10:00 carton {"region":"530101"}`)},
+				{schema.ContentArrow, arrow(decode(t, `A e4 sale 05-01T10:00 gs1`))},
+			} {
+				message := nats.NewMsg(schema.ScanSubject("530102", "B"))
+				message.Data = []byte(m.body)
+				if m.form != "" {
+					message.Header.Set(schema.HeaderContentType, m.form)
+				}
+				if _, err := w.js.PublishMsg(t.Context(), message); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.settle(checker)
+			want := map[string]string{"C box": "stop resold_code", "C box2": "pass", "C carton": "pass", "C gs1": "pass"}
+			if !strict {
+				want = map[string]string{"C box": "pass", "C box2": "stop resold_code", "C carton": "stop resold_code", "C gs1": "stop resold_code"}
+			}
+			for asked, want := range want {
+				if got := told(ask(t, checker, question(asked))); got != want {
+					t.Errorf("%s: got %q, want %q", asked, got, want)
+				}
+			}
+		})
 	}
 }
