@@ -129,9 +129,11 @@ func translate(c *Call, body []byte, orgs map[string]string) *schema.Refusal {
 	rows.collect(input, 0)
 	switch {
 	case rows.over:
-		return refuse(schema.RefuseMessage, fNone, "一次超过 1 万行，请分批上传")
+		return tooMany()
 	case t.envelope.twice != fNone && t.envelope.twice < fTracInfo:
 		return given(t.envelope.twice)
+	case t.envelope.long != fNone && t.envelope.long < fInput:
+		return tooLong(t.envelope.long)
 	case rows.twice != fNone:
 		return given(rows.twice)
 	}
@@ -146,6 +148,9 @@ func translate(c *Call, body []byte, orgs map[string]string) *schema.Refusal {
 		return refuse(schema.RefuseMissing, fInput, "明细节点是空的，没有可上传的行")
 	}
 	t.transaction.rows(&t, &rows)
+	if t.over {
+		return tooMany()
+	}
 	return nil
 }
 
@@ -234,6 +239,14 @@ func (t *translation) sender(rows *pile, orgs map[string]string) *schema.Refusal
 // quotes no value, as any value may be a person's number.
 func refuse(code string, f field, text string) *schema.Refusal {
 	return &schema.Refusal{Code: code, Field: fieldNames[f].name, Reason: text}
+}
+
+func tooMany() *schema.Refusal {
+	return refuse(schema.RefuseMessage, fNone, "一次超过 1 万行，请分批上传")
+}
+
+func tooLong(f field) *schema.Refusal {
+	return refuse(schema.RefuseLength, f, f.label()+"过长")
 }
 
 func given(f field) *schema.Refusal {
