@@ -26,7 +26,7 @@ type Call struct {
 	MsgID    string // the sender's msgid, empty when it has none
 	Org      string
 	Region   string
-	Sent     time.Time // inf_time; Received when the message does not say
+	Sent     time.Time // inf_time; Received when the message does not say, or says later
 	Received time.Time
 	Rows     []Row
 }
@@ -122,7 +122,9 @@ func translate(c *Call, body []byte, orgs map[string]string) *schema.Refusal {
 		return refusal
 	}
 	t.transaction = transactions[base(c.Infno)]
-	if m, ok := readMoment(t.envelope.text(fInfTime)); ok && !m.dayOnly && m.at.Year() > 1 {
+	// Nothing is sent after it was received: a clock that is ahead would have deletions
+	// of tomorrow, which nobody believes, and uploads that no deletion of today reaches.
+	if m, ok := readMoment(t.envelope.text(fInfTime)); ok && !m.dayOnly && m.at.Year() > 1 && m.at.Before(c.Received) {
 		c.Sent = m.at
 	}
 	var rows pile
