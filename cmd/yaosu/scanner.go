@@ -227,8 +227,10 @@ type refusals struct{ spool *scanner.Spool }
 
 func (r refusals) Refuse(ctx context.Context, events []gate.RefusedEvent) error {
 	for _, e := range events {
-		if err := r.spool.StoreRefused(ctx, e.Region, e.Org, e.Raw, e.Why); err != nil {
-			return err
+		for _, part := range e.Parts() {
+			if err := r.spool.StoreRefused(ctx, part.Region, part.Org, part.Raw, part.Why); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
