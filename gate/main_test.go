@@ -177,7 +177,10 @@ type message struct {
 }
 
 // published are all messages of SCANS.
-func published(t testing.TB, js jetstream.JetStream) (list []message) {
+func published(t testing.TB, js jetstream.JetStream) []message { return publishedAfter(t, js, 0) }
+
+// publishedAfter are those after the sequence.
+func publishedAfter(t testing.TB, js jetstream.JetStream, after uint64) (list []message) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
@@ -186,7 +189,7 @@ func published(t testing.TB, js jetstream.JetStream) (list []message) {
 		t.Fatal(err)
 	}
 	state := stream.CachedInfo().State
-	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
+	for seq := max(state.FirstSeq, after+1); state.Msgs > 0 && seq <= state.LastSeq; seq++ {
 		msg, err := stream.GetMsg(ctx, seq)
 		if err != nil {
 			t.Fatal(err)

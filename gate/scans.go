@@ -21,7 +21,8 @@ type Refused interface {
 	Refuse(ctx context.Context, events []RefusedEvent) error
 }
 
-// RefusedEvent is one of them. Region and Org are empty where nobody said them.
+// RefusedEvent is one of them. Region and Org are empty where nobody said them, or said
+// one that is not the sender's: who names another must not fill that one's list.
 type RefusedEvent struct {
 	Region, Org string
 	Raw         []byte
@@ -173,6 +174,19 @@ func (in *intake) add(raw []byte, scan *schema.Scan, why *schema.Refusal) {
 	to.events = append(to.events, raw)
 }
 
+// speaks is the institution of s that sent scan, as far as that is known.
+func (s *Sender) speaks(scan *schema.Scan) (org, region string) {
+	if s == nil {
+		return strings.Clone(scan.Org), strings.Clone(scan.Region)
+	}
+	for own, in := range s.Orgs {
+		if own == scan.Org || len(s.Orgs) == 1 {
+			return own, in
+		}
+	}
+	return "", ""
+}
+
 // foreign is why an event of org is not taken from sender.
 func foreign(sender *Sender, org string) *schema.Refusal {
 	if sender.Orgs[org] != "" {
@@ -193,11 +207,8 @@ func (in *intake) refuse(raw []byte, scan *schema.Scan, why schema.Refusal) {
 	if len(raw) == 0 {
 		return // such as a bracket that is missing
 	}
-	event := RefusedEvent{Region: strings.Clone(scan.Region), Org: strings.Clone(scan.Org), Raw: raw, Why: why}
-	if event.Org == "" && in.sender != nil && len(in.sender.Orgs) == 1 {
-		for event.Org, event.Region = range in.sender.Orgs {
-		}
-	}
+	event := RefusedEvent{Raw: raw, Why: why}
+	event.Org, event.Region = in.sender.speaks(scan)
 	in.refused = append(in.refused, event)
 }
 

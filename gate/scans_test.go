@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -348,5 +349,43 @@ func TestARejectedEventIsAmongTheRejects(t *testing.T) {
 	messages := published(t, js)
 	if len(messages) != 1 || messages[0].subject != schema.ScanSubject(region, org) || messages[0].header.Get(schema.HeaderRejectField) != "days" {
 		t.Errorf("got %v, want one refused event on the subject of its org", messages)
+	}
+}
+
+// A body that is refused whole is kept in parts, and persons are hidden in each part
+// by itself.
+func TestAPersonIsHiddenWhereverAPartEnds(t *testing.T) {
+	url, js := withStreams(t)
+	pseudonym := func(string) string { return "hidden" }
+	number := regexp.MustCompile(`[0-9]{4,}`)
+	for _, c := range []struct{ name, path, row string }{
+		{"of the insurance", "/v1/nhsa/3505A", `{"psn_no":"420106199003070011","psn_name":"张三","memo":%q},`},
+		{"of ours", "/v1/scans", `{"person":"420106199003070011","note":%q},`},
+		{"in a string", "/v1/nhsa/3505A", `"{\"psn_no\":\"420106199003070011\",\"memo\":%q}",`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			seen := uint64(len(published(t, js)))
+			// Rows of other lengths end their parts at other places.
+			for more := range 4 {
+				row := fmt.Sprintf(c.row, strings.Repeat("x", 3*more))
+				body := `{"input":[` + strings.Repeat(row, (1<<20)/len(row)) // cut off: refused whole
+				post(t, url+c.path, body, "Content-Type", "application/json")
+				whole := 0
+				for _, m := range publishedAfter(t, js, seen) {
+					seen++
+					whole += len(m.body)
+					scrubbed := schema.ScrubPerson(m.body, pseudonym)
+					if scrubbed == nil {
+						t.Fatalf("a part of %d bytes is not kept", len(m.body))
+					}
+					if at := number.FindIndex(scrubbed); at != nil {
+						t.Fatalf("a part shows a number: …%s…", scrubbed[max(0, at[0]-60):min(len(scrubbed), at[1]+60)])
+					}
+				}
+				if whole != len(body) {
+					t.Fatalf("%d bytes are kept of %d", whole, len(body))
+				}
+			}
+		})
 	}
 }

@@ -93,8 +93,32 @@ func TestAnEventOfAnotherInstitutionIsRefusedAndRecorded(t *testing.T) {
 			}
 		}
 	}
-	if kept["scan.v1.330106.P9"] != foreign || kept["scan.v1.330106.P2"] != elsewhere || len(kept) != 2 {
+	// Not in the list of whoever they name.
+	if kept["scan.v1.unknown.unknown"] != foreign || kept["scan.v1.330107.P2"] != elsewhere || len(kept) != 2 {
 		t.Errorf("got %q, want both refused events", kept)
+	}
+}
+
+func TestWhatIsRefusedIsInTheListOfWhoSentIt(t *testing.T) {
+	js := streams(t)
+	sink := gate.NewJetStreamSink(js)
+	url := open(t, gate.Config{Sink: sink, Refused: sink, Senders: people()})
+	for i, c := range []struct{ name, credential, path, body, want string }{
+		{"a till names another", "Bearer till", "/v1/scans", saleAt("P9", region, 1), org},
+		{"a till says nothing", "Bearer till", "/v1/scans", "hello", org},
+		{"a vendor of many names another", asVendor, "/v1/scans", saleAt("P9", region, 1), "unknown"},
+		{"a vendor of many breaks one's event", asVendor, "/v1/scans", saleAt("P2", "330107", 1, `"days":-1`), "P2"},
+		{"a vendor of many breaks one's region", asVendor, "/v1/scans", saleAt("P2", "3301", 1), "P2"},
+		{"a vendor of many says nothing", asVendor, "/v1/scans", "hello", "unknown"},
+		{"a till names another in the words of the insurance", "Bearer till", "/v1/nhsa/3505", strings.Replace(insuredSale, org, "P9", 1), org},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			post(t, url+c.path, c.body, "Authorization", c.credential)
+			all := published(t, js)
+			if len(all) != i+1 || !strings.HasSuffix(all[i].subject, "."+c.want) {
+				t.Errorf("got %d messages, the last %v; want it to be of %s", len(all), all[len(all)-1], c.want)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -128,7 +129,8 @@ func (s *JetStreamSink) Refuse(ctx context.Context, events []RefusedEvent) error
 	var packs []*pack
 	size := 0
 	for _, event := range events {
-		for _, msg := range event.messages() {
+		for _, part := range event.Parts() {
+			msg := part.message()
 			packs = append(packs, &pack{msg: msg, done: make(chan struct{})})
 			size += len(msg.Data)
 		}
@@ -314,27 +316,46 @@ func (s *JetStreamSink) publishBatch(ctx context.Context, group []*pack) error {
 // unknownToken stands in a subject for what nobody said.
 const unknownToken = "unknown"
 
-func (e *RefusedEvent) messages() (list []*nats.Msg) {
+// Parts are the event in pieces that each fit into a message of any NATS; their
+// reasons number them. Persons are hidden in each by itself, so that none ends within
+// a number: they end before an object, else before a member.
+func (e RefusedEvent) Parts() (list []RefusedEvent) {
+	for rest := e.Raw; len(rest) > 0; {
+		end := len(rest)
+		if end > maxEvent {
+			end = maxEvent
+			for _, before := range []byte("{,\n") {
+				if at := bytes.LastIndexByte(rest[:maxEvent], before); at > maxEvent/2 {
+					end = at
+					break
+				}
+			}
+		}
+		part := e
+		part.Raw, rest = rest[:end:end], rest[end:]
+		list = append(list, part)
+	}
+	if len(list) > 1 {
+		for i := range list {
+			list[i].Why.Reason += fmt.Sprintf(" (part %d of %d)", i+1, len(list))
+		}
+	}
+	return list
+}
+
+// message is e, which fits into one.
+func (e *RefusedEvent) message() *nats.Msg {
 	region, org := e.Region, e.Org
 	orDefault(&region, unknownToken)
 	orDefault(&org, unknownToken)
-	parts := (len(e.Raw) + maxEvent - 1) / maxEvent
-	for i := range parts {
-		reason := e.Why.Reason
-		if parts > 1 {
-			reason += fmt.Sprintf(" (part %d of %d)", i+1, parts)
-		}
-		header := nats.Header{
-			schema.HeaderContentType:  {schema.ContentRefused},
-			schema.HeaderRejectCode:   {e.Why.Code},
-			schema.HeaderRejectReason: {reason},
-		}
-		if e.Why.Field != "" {
-			header.Set(schema.HeaderRejectField, e.Why.Field)
-		}
-		// A copy: who waits for it may give up, and use the bytes for something else.
-		data := append([]byte(nil), e.Raw[i*maxEvent:min(len(e.Raw), (i+1)*maxEvent)]...)
-		list = append(list, &nats.Msg{Subject: schema.ScanSubject(region, org), Header: header, Data: data})
+	header := nats.Header{
+		schema.HeaderContentType:  {schema.ContentRefused},
+		schema.HeaderRejectCode:   {e.Why.Code},
+		schema.HeaderRejectReason: {e.Why.Reason},
 	}
-	return list
+	if e.Why.Field != "" {
+		header.Set(schema.HeaderRejectField, e.Why.Field)
+	}
+	// A copy: who waits for it may give up, and use the bytes for something else.
+	return &nats.Msg{Subject: schema.ScanSubject(region, org), Header: header, Data: bytes.Clone(e.Raw)}
 }

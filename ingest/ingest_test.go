@@ -244,6 +244,32 @@ func TestWhatTheDoorRefusedIsARejectHowGoodItEverLooks(t *testing.T) {
 	})
 }
 
+// Who may publish for an institution may write what only the door should.
+func TestWhatClaimsToBeRefusedByTheDoorIsNotBelieved(t *testing.T) {
+	overTransports(t, func(t *testing.T, w *world) {
+		w.run(w.cfg)
+		long := strings.Repeat("长", 5000)
+		for i, c := range []struct{ code, field, reason string }{
+			{"", "", ""},
+			{"approved\x1b[2J", "", "all is well"},
+			{schema.RefuseRange, "=HYPERLINK(1)", "\x1b[31mall is well\x07\u202e"},
+			{schema.RefuseRange, "days", long},
+		} {
+			w.publish(sale(i),
+				schema.HeaderContentType, schema.ContentRefused,
+				schema.HeaderRejectCode, c.code,
+				schema.HeaderRejectField, c.field,
+				schema.HeaderRejectReason, c.reason)
+		}
+		w.acknowledged()
+		w.wantCount(0, stored)
+		w.wantCount(4, "(SELECT count() FROM rejects)")
+		w.wantCount(2, "(SELECT count() FROM rejects WHERE code = 'transport' AND field = '')")
+		w.wantCount(1, "(SELECT count() FROM rejects WHERE code = 'range' AND field = '' AND reason = '·[31mall is well··')")
+		w.wantCount(1, "(SELECT count() FROM rejects WHERE code = 'range' AND field = 'days' AND lengthUTF8(reason) = 500)")
+	})
+}
+
 // oneReject returns the only message of REJECTS.
 func (w *world) oneReject() *jetstream.RawStreamMsg {
 	w.t.Helper()

@@ -328,11 +328,8 @@ func (l *line) read(msg jetstream.Msg) (message, error) {
 	if header := msg.Headers(); header != nil {
 		m.contentType = header.Get(schema.HeaderContentType)
 		if m.contentType == schema.ContentRefused {
-			m.before = &schema.Refusal{
-				Code:   header.Get(schema.HeaderRejectCode),
-				Field:  header.Get(schema.HeaderRejectField),
-				Reason: header.Get(schema.HeaderRejectReason),
-			}
+			// Without it the content type is one that nobody reads.
+			m.before = schema.ToldRefusal(header.Get(schema.HeaderRejectCode), header.Get(schema.HeaderRejectField), header.Get(schema.HeaderRejectReason))
 		}
 	}
 	if l.strict() {

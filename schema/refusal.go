@@ -1,5 +1,11 @@
 package schema
 
+import (
+	"regexp"
+	"strings"
+	"unicode"
+)
+
 // Refusal says why one event cannot be taken in. Code is for programs (header
 // Reject-Code, column rejects.code), Field names the field at fault (empty for
 // the whole event), Reason is an English sentence for a programmer; those of
@@ -33,4 +39,32 @@ func (r *Refusal) Error() string {
 		return r.Code + ": " + r.Reason
 	}
 	return r.Code + ": " + r.Field + ": " + r.Reason
+}
+
+// mostTold is how many characters of a reason are kept that somebody else gave.
+const mostTold = 500
+
+var fieldForm = regexp.MustCompile(`^[A-Za-z_]{1,40}$`)
+
+// ToldRefusal is what the headers of a ContentRefused message say, nil when their code is
+// none of ours. Whoever may publish may write them: so a field is a name, and a
+// reason is of bounded length and harmless for a terminal.
+func ToldRefusal(code, field, reason string) *Refusal {
+	switch code {
+	case RefuseEncoding, RefuseJSON, RefuseMissing, RefuseType, RefuseFormat, RefuseLength, RefuseRange,
+		RefuseValue, RefuseCodes, RefuseMessage, RefuseTable, RefuseTransport, RefuseForeign:
+	default:
+		return nil
+	}
+	if !fieldForm.MatchString(field) {
+		field = ""
+	}
+	runes := []rune(strings.ToValidUTF8(reason, "·"))
+	reason = strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return '·'
+		}
+		return r
+	}, string(runes[:min(len(runes), mostTold)]))
+	return &Refusal{Code: code, Field: field, Reason: reason}
 }

@@ -26,6 +26,7 @@ import (
 	"yaosu/gate"
 	"yaosu/internal/enginetest"
 	"yaosu/internal/proc"
+	"yaosu/local"
 	"yaosu/scanner"
 	"yaosu/schema"
 )
@@ -411,7 +412,7 @@ func TestAnAgentAnswersChecksByItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused, err := stream.GetLastMsgForSubject(t.Context(), schema.ScanSubject("330106", "P1"))
+	refused, err := stream.GetLastMsgForSubject(t.Context(), schema.ScanSubject("330106", "P0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -585,5 +586,46 @@ func TestAnAgentWithACredential(t *testing.T) {
 	enginetest.Eventually(t, "the other one is sent", func() bool { return streamMessages(t, stream) == 2 })
 	if st := status(); st.SetAside != 0 {
 		t.Errorf("got %d set aside, want none", st.SetAside)
+	}
+}
+
+// What NATS takes in pieces only is no reason to set it aside.
+func TestALargeRefusedMessageGoesThroughAnAgentInParts(t *testing.T) {
+	broker, err := local.StartBroker(t.Context(), local.BrokerConfig{Dir: t.TempDir(), MaxPayload: 1 << 20}) // as NATS has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = broker.Close() })
+	js := enginetest.JetStream(t, broker.URL())
+	enginetest.Streams(t, js)
+	spool := filepath.Join(t.TempDir(), "spool")
+	agent := startAgent(t, broker.URL(), spool, "--org", "P0:330106")
+	body := `{"input":[` + strings.Repeat(`{"psn_no":"420106199003070011"},`, 80_000) // cut off
+	resp, err := (&http.Client{Timeout: time.Minute}).Post(agent.url+"/v1/nhsa/3505A", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	stream, err := js.Stream(t.Context(), schema.StreamScans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enginetest.Eventually(t, "the spool is empty", func() bool {
+		st, err := scanner.Look(spool)
+		return err == nil && st.Pending == 0 && (st.SetAside > 0 || streamMessages(t, stream) > 0)
+	})
+	size := 0
+	for seq := range streamMessages(t, stream) {
+		m, err := stream.GetMsg(t.Context(), seq+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += len(m.Data)
+		if m.Subject != schema.ScanSubject("330106", "P0") || m.Header.Get(schema.HeaderContentType) != schema.ContentRefused {
+			t.Errorf("got %s %v, want a refused event of the till's institution", m.Subject, m.Header)
+		}
+	}
+	if st, err := scanner.Look(spool); err != nil || st.SetAside != 0 || size != len(body) {
+		t.Errorf("%d bytes of %d are in the stream, set aside are %d (%v), want all and none", size, len(body), st.SetAside, err)
 	}
 }

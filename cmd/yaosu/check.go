@@ -24,14 +24,16 @@ import (
 	"yaosu/schema"
 )
 
-// newChecker makes the one that answers checks; dir is where it keeps its index.
-func newChecker(dir string, conn *schema.Conn, js jetstream.JetStream, key *schema.PersonKey, log *slog.Logger) (*check.Checker, error) {
+// newChecker makes the one that answers checks; dir is where it keeps its index, and
+// strict that of the ingester.
+func newChecker(dir string, conn *schema.Conn, js jetstream.JetStream, key *schema.PersonKey, strict func() bool, log *slog.Logger) (*check.Checker, error) {
 	return check.New(check.Config{
 		Dir:        dir,
 		Conn:       conn,
 		JS:         js,
 		StoredUpTo: func(ctx context.Context) (uint64, error) { return ingest.StoredUpTo(ctx, js, "") },
 		Key:        key,
+		Strict:     strict,
 		Log:        log.With("part", "check"),
 	})
 }

@@ -99,7 +99,7 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return fmt.Errorf("%w: checks need the key the ingester uses, give it with --person-key", err)
 		}
-		checker, err := newChecker(dir, cfg.Lives, js, key, newLog(cmd))
+		checker, err := newChecker(dir, cfg.Lives, js, key, func() bool { return !directory.Open() }, newLog(cmd))
 		if err != nil {
 			return err
 		}

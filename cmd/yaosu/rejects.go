@@ -138,7 +138,7 @@ func rejectPrinter(out io.Writer, format string) (print func(reject) error, end 
 		return func(r reject) error {
 				// What a sender wrote must not run in a spreadsheet.
 				return w.Write([]string{
-					r.Received.In(schema.Shanghai).Format(time.RFC3339Nano), r.Region, export.Guard(r.Org), export.Guard(r.EventID), r.Code, r.Field, r.Reason, export.Guard(r.Bytes),
+					r.Received.In(schema.Shanghai).Format(time.RFC3339Nano), r.Region, export.Guard(r.Org), export.Guard(r.EventID), r.Code, r.Field, export.Guard(r.Reason), export.Guard(r.Bytes),
 					strconv.FormatUint(r.Size, 10), r.Subject, strconv.FormatUint(r.Seq, 10), strconv.FormatUint(uint64(r.Position), 10),
 				})
 			}, func() error {

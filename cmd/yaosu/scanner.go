@@ -229,8 +229,10 @@ func (s spoolSink) Store(ctx context.Context, region, org string, events []json.
 
 func (s spoolSink) Refuse(ctx context.Context, events []gate.RefusedEvent) error {
 	for _, e := range events {
-		if err := s.spool.StoreRefused(ctx, e.Region, e.Org, e.Raw, e.Why); err != nil {
-			return inDoorWords(err)
+		for _, part := range e.Parts() {
+			if err := s.spool.StoreRefused(ctx, part.Region, part.Org, part.Raw, part.Why); err != nil {
+				return inDoorWords(err)
+			}
 		}
 	}
 	return nil

@@ -325,7 +325,8 @@ func (s *system) openDoor() (err error) {
 // run runs the parts until ctx ends or one fails. They end in the order of the
 // way of a scan: the door, then the ingester with what it holds.
 func (s *system) run(ctx context.Context) error {
-	checker, err := newChecker(filepath.Join(s.dir, "check"), s.conn, s.js, s.key, s.log)
+	strict := func() bool { return !s.directory.Open() }
+	checker, err := newChecker(filepath.Join(s.dir, "check"), s.conn, s.js, s.key, strict, s.log)
 	if err != nil {
 		return err
 	}
@@ -342,7 +343,7 @@ func (s *system) run(ctx context.Context) error {
 	group.Go(func() error {
 		cfg := ingestConfig(s.cmd)
 		cfg.JS, cfg.Conn, cfg.Key, cfg.Metrics = s.js, s.conn, s.key, &s.ingests
-		cfg.Strict = func() bool { return !s.directory.Open() }
+		cfg.Strict = strict
 		limitMemory(systemMemory)
 		return ingest.Run(behind, cfg)
 	})

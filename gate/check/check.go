@@ -33,6 +33,10 @@ type Config struct {
 	// stream can be compared with those of the table.
 	Key *schema.PersonKey
 
+	// Strict is that of the ingester: asked for each message whether its events must be
+	// of the institution and region in its subject. Default: events may be anybody's.
+	Strict func() bool
+
 	// CloneDays is the parameter clone_days of the detectors. Default 3.
 	CloneDays int
 
@@ -72,6 +76,9 @@ func New(cfg Config) (*Checker, error) {
 	if cfg.KeepNewest <= 0 {
 		cfg.KeepNewest = 500_000
 	}
+	if cfg.Strict == nil {
+		cfg.Strict = func() bool { return false }
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -91,6 +98,7 @@ func New(cfg Config) (*Checker, error) {
 // Words of the check's own, beside those of the detectors.
 const (
 	ruleNoCode  = "no_item_code"
+	ruleTooMany = "too_many_uploads"
 	awayStart   = "index_not_ready"
 	awayEngine  = "engine_away"
 	awayStream  = "stream_away"
@@ -123,7 +131,7 @@ func (c *Checker) Check(_ context.Context, q gate.CheckRequest) (gate.CheckReply
 			}
 		}
 	}
-	reply.Degraded = asker.away != ""
+	reply.Degraded = asker.away != "" || asker.long
 	took := time.Since(begun)
 	reply.TookMs = float64(took.Microseconds()) / 1000
 	c.Metrics.answered(len(q.Codes), stops, warns, reply.Degraded, took)
@@ -139,6 +147,7 @@ type asker struct {
 	day   string
 	clone int64
 	away  string // why the answers are degraded
+	long  bool   // a code was uploaded too often to be looked at
 	hurt  func(error)
 }
 
@@ -217,6 +226,11 @@ func (a *asker) answerItem(code schema.Code, answer *gate.CodeReply, add func(de
 		return ""
 	}
 	l, err := a.store.find(code.Number(), &a.sale)
+	if errors.Is(err, errLong) {
+		a.long = true
+		add(gate.Warn, ruleTooMany, textTooMany)
+		return ""
+	}
 	if err != nil {
 		a.hurt(err)
 		return awayDamaged

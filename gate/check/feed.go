@@ -336,8 +336,13 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, decoder *schema.Decode
 		}
 	}
 	classify := f.reference.Load().classify
+	strict, home := f.Strict(), schema.HomeOf(m.Subject())
 	events := 0
+	// What the ingester refuses is not known here either.
 	add := func(s *schema.Scan) {
+		if strict && home.Foreign(s) != nil {
+			return
+		}
 		events++
 		uploads, void := f.people.read(s, about.Timestamp, classify)
 		if seq <= f.covered {
@@ -348,7 +353,6 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, decoder *schema.Decode
 	}
 	contentType := m.Headers().Get(schema.HeaderContentType)
 	if schema.IsArrow(m.Data(), contentType) {
-		// What the ingester refuses is not known here either.
 		if arrow, why := schema.OpenArrow(m.Data()); why == nil {
 			for row := range arrow.Rows() {
 				if s, why := decoder.Decode(arrow.JSON(row)); why == nil {

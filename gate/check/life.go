@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -154,61 +155,129 @@ func (l life) findings() []finding {
 	return found
 }
 
+// events are the uploads in order of time. One that was sent again is there once, as
+// sent last.
+func (l life) events() []*upload {
+	events := make([]*upload, len(l.uploads))
+	for i := range l.uploads {
+		events[i] = &l.uploads[i]
+	}
+	slices.SortFunc(events, byTime)
+	kept := events[:0]
+	for _, u := range events {
+		at := len(kept)
+		for i := at - 1; i >= 0 && byTime(kept[i], u) == 0; i-- {
+			if kept[i].same(u) {
+				at = i
+				break
+			}
+		}
+		switch {
+		case at == len(kept):
+			kept = append(kept, u)
+		case u.sent > kept[at].sent:
+			kept[at] = u
+		}
+	}
+	return kept
+}
+
+// sold tells where the box was, by every upload of a sale, in order of time.
+type sold struct {
+	sales []*upload
+	other []int // for each the next by another org
+}
+
+func soldBy(events []*upload) sold {
+	var s sold
+	for _, u := range events {
+		if !u.back {
+			s.sales = append(s.sales, u)
+		}
+	}
+	s.other = make([]int, len(s.sales))
+	for i := range slices.Backward(s.sales) {
+		switch next := i + 1; {
+		case next == len(s.sales) || s.sales[next].org != s.sales[i].org:
+			s.other[i] = next
+		default:
+			s.other[i] = s.other[next]
+		}
+	}
+	return s
+}
+
+// elsewhere tells whether another org uploaded a sale after the one of org at from
+// and before its reversal at to. Then that is too late: the box was no longer there.
+func (s sold) elsewhere(org string, from, to int64) bool {
+	at := sort.Search(len(s.sales), func(i int) bool { return s.sales[i].at > from })
+	if at < len(s.sales) && s.sales[at].org == org {
+		at = s.other[at]
+	}
+	return at < len(s.sales) && s.sales[at].at < to
+}
+
 // sales are the sales of the code that no void took back, in order of time, and
 // which of them a return undid.
 func (l life) sales() []*sale {
-	events := make([]*upload, 0, len(l.uploads))
-	for i := range l.uploads {
-		u := &l.uploads[i]
-		if !slices.ContainsFunc(events, u.same) {
-			events = append(events, u)
-		}
-	}
-	slices.SortFunc(events, byTime)
-
-	// tooLate: another org uploaded a sale after the one at sold and before its
-	// reversal. The box was no longer there.
-	tooLate := func(org string, sold, reversed int64) bool {
-		return slices.ContainsFunc(events, func(u *upload) bool {
-			return !u.back && u.org != org && u.at > sold && u.at < reversed
-		})
+	events := l.events()
+	uploaded := soldBy(events)
+	// What an event is called within its institution.
+	type named struct {
+		org  string
+		name uint64
+		back bool
 	}
 	var sales, returns []*sale
+	settled := map[named]*sale{} // those with a settlement
 	for _, u := range events {
-		if l.gone(u, tooLate) {
+		if l.gone(u, uploaded) {
 			continue
 		}
 		list := &sales
 		if u.back {
 			list = &returns
 		}
-		at := slices.IndexFunc(*list, func(s *sale) bool {
-			return u.settlement != 0 && s.org == u.org && s.settlement == u.settlement
-		})
-		if at < 0 {
-			*list = append(*list, &sale{upload: u})
-			at = len(*list) - 1
+		settlement := named{u.org, u.settlement, u.back}
+		s := settled[settlement]
+		if s == nil {
+			s = &sale{upload: u}
+			*list = append(*list, s)
+			if u.settlement != 0 {
+				settled[settlement] = s
+			}
 		}
-		(*list)[at].events = append((*list)[at].events, u.event)
+		s.events = append(s.events, u.event)
+	}
+	if len(returns) == 0 {
+		return sales
+	}
+	byOrg := map[string][]*sale{}
+	byEvent := map[named]*sale{}
+	for _, s := range sales {
+		byOrg[s.org] = append(byOrg[s.org], s)
+		for _, event := range s.events {
+			if of := (named{s.org, event, false}); byEvent[of] == nil {
+				byEvent[of] = s
+			}
+		}
 	}
 
 	takeBack := func(s *sale, r *sale) {
-		s.undone = s.undone || !tooLate(s.org, s.at, r.at)
+		s.undone = s.undone || !uploaded.elsewhere(s.org, s.at, r.at)
 	}
 	var unnamed []*sale
 	for _, r := range returns {
-		at := slices.IndexFunc(sales, func(s *sale) bool {
-			return r.reverses != 0 && s.org == r.org && slices.Contains(s.events, r.reverses)
-		})
-		if at < 0 || sales[at].undone {
+		s := byEvent[named{r.org, r.reverses, false}]
+		if r.reverses == 0 || s == nil || s.undone {
 			unnamed = append(unnamed, r)
 			continue
 		}
-		takeBack(sales[at], r)
+		takeBack(s, r)
 	}
 	for _, r := range unnamed {
-		for _, s := range slices.Backward(sales) {
-			if s.org == r.org && !s.undone && s.at <= r.at && (s.person == 0 || r.person == 0 || s.person == r.person) {
+		for _, s := range slices.Backward(byOrg[r.org]) {
+			if !s.undone && s.at <= r.at && (s.person == 0 || r.person == 0 || s.person == r.person) {
 				takeBack(s, r)
 				break
 			}
@@ -218,13 +287,13 @@ func (l life) sales() []*sale {
 }
 
 // gone tells whether a void deleted the upload.
-func (l life) gone(u *upload, tooLate func(org string, sold, reversed int64) bool) bool {
+func (l life) gone(u *upload, uploaded sold) bool {
 	for _, name := range u.names() {
 		if name.name == 0 {
 			continue
 		}
 		for _, v := range l.voids[name] {
-			if v.reaches(u, name.how) && (u.back || !tooLate(u.org, u.at, v.at)) {
+			if v.reaches(u, name.how) && (u.back || !uploaded.elsewhere(u.org, u.at, v.at)) {
 				return true
 			}
 		}

@@ -379,8 +379,8 @@ func (r *run) page(number int, room *[pageBytes]byte) (s scanner, count int, err
 	return scanner{b: room[pageHead:]}, int(binary.LittleEndian.Uint16(room[4:])), nil
 }
 
-// find appends the uploads of a code.
-func (r *run) find(code uint64, to []upload) ([]upload, error) {
+// find appends the uploads of a code, and stops when there are more than most.
+func (r *run) find(code uint64, to []upload, most int) ([]upload, error) {
 	// The last page that begins before the code may hold its first uploads.
 	at := max(0, sort.Search(len(r.first), func(i int) bool { return r.first[i] >= code })-1)
 	var room [pageBytes]byte
@@ -395,7 +395,7 @@ func (r *run) find(code uint64, to []upload) ([]upload, error) {
 			if s.bad || number >= uint64(len(r.places)) {
 				return to, fmt.Errorf("read run %s: page %d: %w", r.name(), at, errDamaged)
 			}
-			if s.code > code {
+			if s.code > code || len(to) > most {
 				return to, nil
 			}
 			if s.code == code {
@@ -471,9 +471,7 @@ func join(dir string, runs []*run, stopped func() bool) (*run, error) {
 		same = same[:0]
 		heads = slices.DeleteFunc(heads, func(h *head) bool {
 			for h.code == code {
-				if !slices.Contains(same, h.upload) {
-					same = append(same, h.upload)
-				}
+				same = append(same, h.upload)
 				var some bool
 				if h.keyed, some = h.next(); !some {
 					return true
@@ -481,6 +479,8 @@ func join(dir string, runs []*run, stopped func() bool) (*run, error) {
 			}
 			return false
 		})
+		slices.SortFunc(same, func(a, b upload) int { return cmp.Or(byTime(&a, &b), cmp.Compare(a.sent, b.sent)) })
+		same = slices.Compact(same)
 		for i := range same {
 			if err := w.add(code, &same[i]); err != nil {
 				return nil, err

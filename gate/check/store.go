@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 )
@@ -75,8 +76,9 @@ func (n *newest) add(code uint64, u *upload) {
 	n.count++
 }
 
-func (n *newest) find(code uint64, to []upload) []upload {
-	for at := n.first[code]; at != 0; {
+// find appends the uploads of a code, and stops when there are more than most.
+func (n *newest) find(code uint64, to []upload, most int) []upload {
+	for at := n.first[code]; at != 0 && len(to) <= most; {
 		b := n.chunks[at/chunkBytes][at%chunkBytes:]
 		s := scanner{b: b[4:], code: code}
 		var u upload
@@ -121,21 +123,31 @@ func (s *store) put(uploads []keyed, v *orgVoid, upTo uint64) (full bool) {
 	return s.active.count >= s.limit
 }
 
+// mostLife is how many uploads of a code are looked at. No box has as many: it is a
+// code that software puts where it has none, and there may be millions of it.
+const mostLife = 2_000
+
+// errLong is of a code with more.
+var errLong = errors.New("the code was uploaded too often")
+
 // find gives the life of a code, without its pack, and the voids that name the sale
 // that is asked about too.
 func (s *store) find(code uint64, asked *upload) (life, error) {
 	s.mu.RLock()
-	uploads := s.active.find(code, nil)
+	uploads := s.active.find(code, nil, mostLife)
 	frozen, runs := s.frozen, s.runs
 	s.mu.RUnlock()
 	if frozen != nil {
-		uploads = frozen.find(code, uploads)
+		uploads = frozen.find(code, uploads, mostLife)
 	}
 	var err error
 	for _, r := range runs {
-		if uploads, err = r.find(code, uploads); err != nil {
+		if uploads, err = r.find(code, uploads, mostLife); err != nil {
 			return life{}, err
 		}
+	}
+	if len(uploads) > mostLife {
+		return life{}, errLong
 	}
 	l := life{uploads: uploads, voids: map[voidName][]void{}}
 	s.mu.RLock()
@@ -172,7 +184,7 @@ func (s *store) flush(stopped func() bool) error {
 	defer w.drop()
 	var uploads []upload
 	for _, code := range slices.Sorted(maps.Keys(s.frozen.first)) {
-		uploads = s.frozen.find(code, uploads[:0])
+		uploads = s.frozen.find(code, uploads[:0], math.MaxInt)
 		for i := range uploads {
 			if err := w.add(code, &uploads[i]); err != nil {
 				return err

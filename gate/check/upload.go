@@ -48,8 +48,13 @@ func shortHash(s string, bits int) uint64 {
 	return max(1, xxhash.Sum64String(s)>>(64-bits))
 }
 
-// same tells whether u and o are one event, sent twice.
-func (u *upload) same(o *upload) bool { return *u == *o }
+// same tells whether u and o are one event, sent twice: software that tries again
+// stamps it anew, so when it was sent makes no other of it.
+func (u *upload) same(o *upload) bool {
+	again := *o
+	again.sent = u.sent
+	return *u == again
+}
 
 func byTime(a, b *upload) int {
 	return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.org, b.org), cmp.Compare(a.event, b.event), cmp.Compare(a.content, b.content))

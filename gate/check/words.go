@@ -10,6 +10,7 @@ import (
 const (
 	textSuspended   = "本机构今日处于暂停或终止医保协议期间，不得医保结算"
 	textSubstituted = "此码属于另一种药品，与本次结算的药品不符，结算将成为疑似串换"
+	textTooMany     = "此码已上传两千次以上，不像单盒药品的追溯码，未能完整核对，请扫描药盒上的追溯码"
 	textExpired     = "此码标明有效期至 %s，已过期，不得售出"
 )
 

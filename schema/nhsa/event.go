@@ -21,6 +21,7 @@ type translation struct {
 	envelope    record
 	input       record
 	seen        map[[sha256.Size]byte]int // digests of rows without an item code, how often
+	over        bool                      // whether there are more than MaxRows
 	decoder     schema.Decoder
 }
 
@@ -357,6 +358,9 @@ func (t *translation) keep(l *line, raw []byte, refusal *schema.Refusal) {
 	row := Row{Raw: raw, Refusal: refusal}
 	if row.Refusal == nil && l.twice != fNone {
 		row.Refusal = given(l.twice)
+	}
+	if row.Refusal == nil && l.long != fNone {
+		row.Refusal = tooLong(l.long)
 	}
 	if row.Refusal == nil {
 		row.Refusal = l.refusal

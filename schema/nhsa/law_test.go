@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -383,7 +384,7 @@ func TestLimits(t *testing.T) {
 		{"as many codes as may be", "3503A", head + `{"purc_retn_stoin_time":"20260105","drugtracinfo":` + many(schema.MaxCodes, `"83857930000879766660"`) + `}}`, "", ""},
 		{"a code too many", "3503A", head + `{"purc_retn_stoin_time":"20260105","drugtracinfo":` + many(schema.MaxCodes+1, `"83857930000879766660"`) + `}}`, "", schema.RefuseCodes},
 		{"a code too many in a string", "3503A", head + `{"purc_retn_stoin_time":"20260105","drugtracinfo":"` + strings.Repeat("83857930000879766660,", schema.MaxCodes+1) + `"}}`, "", schema.RefuseCodes},
-		{"lines of a bill", "2207", head + `{"drug_trac_info":` + many(nhsa.MaxRows+1, `"83857930000879766660"`) + `}}`, "", schema.RefuseMessage},
+		{"lines of a bill", "2207", head + `{"drug_trac_info":` + many(nhsa.MaxRows+1, `"83857930000879766660"`) + `}}`, schema.RefuseMessage, ""},
 		{"nested without end", "3503A", head + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, schema.RefuseJSON, ""},
 		{"nested nodes", "3503A", head + strings.Repeat(`{"data":`, 1000) + `{}` + strings.Repeat("}", 1000) + `}`, "", schema.RefuseMissing},
 		{"strings in strings", "3503A", head + wrapped(wrapped(wrapped(wrapped(wrapped(wrapped(wrapped(`{"purcinfo":{}}`))))))) + `}`, "", schema.RefuseMissing},
@@ -470,4 +471,51 @@ func BenchmarkTranslate(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N*len(rows))/b.Elapsed().Seconds(), "rows/s")
+}
+
+// What stands around the rows goes into each of them: that must not make a small
+// message a large one.
+func TestASmallMessageStaysSmall(t *testing.T) {
+	const megabyte, lines = 1 << 20, 5000
+	long := strings.Repeat("x", megabyte)
+	var list strings.Builder
+	for i := range lines {
+		fmt.Fprintf(&list, `,{"feedetl_sn":"%d","drug_trac_codg":"8%019d"}`, i, i)
+	}
+	codes := list.String()[1:]
+	fifty := strings.Join(strings.SplitAfterN(codes, "}", 51)[:50], "")
+	sameLine := strings.ReplaceAll(codes, `"feedetl_sn":"`, `"feedetl_sn":"1","trdn_flag":"`)
+	rows := strings.Repeat(`{},`, lines-1) + "{}"
+	for _, c := range []struct{ name, infno, envelope, input string }{
+		{"a long word in the envelope", "3505", `"dev_no":"` + long + `"`, `"selinfo":[` + rows + `]`},
+		{"where a person is insured", "3505", `"insuplc_admdvs":"` + long + `"`, `"selinfo":[` + rows + `]`},
+		{"what an institution is", "3505", `"fixmedins_type":"` + long + `"`, `"selinfo":[` + rows + `]`},
+		{"a long word beside codes", "2207", `"msgid":"1"`, `"data":{"med_list_codg":"` + long + `","drug_trac_info":[` + codes + `]}`},
+		{"a long word in a bill", "2207", `"msgid":"1"`, `"data":{"feedetail":[{"feedetl_sn":"1","med_list_codg":"` + long + `"}],"drug_trac_info":[` + sameLine + `]}`},
+		{"a long line of a bill", "2207", `"msgid":"1"`, `"data":{"feedetail":[{"feedetl_sn":"1","memo":"` + long + `"}],"drug_trac_info":[` + sameLine + `]}`},
+		{"a bill beside many settlements", "2207", `"msgid":"1"`, `"data":[` + rows + `],"feedetail":[` + codes + `]`},
+		{"many settlements with a bill each", "2207", `"msgid":"1"`, `"data":[` + strings.Repeat(`{"feedetail":[`+fifty+`]},`, 999) + `{}]`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			body := fmt.Appendf(nil, `{"infno":%q,"fixmedins_code":"H42010600003","fixmedins_admdvs":"420106","inf_time":"2026-01-05 10:11:12",%s,"input":{%s}}`, c.infno, c.envelope, c.input)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			call, err := nhsa.Translate("", body, nil, received)
+			answer := call.Refuse("", received)
+			if err == nil {
+				answer = call.Answer(received)
+			}
+			runtime.ReadMemStats(&after)
+			const most = 300 << 20 // bytes, of which most is garbage by now
+			if got := after.TotalAlloc - before.TotalAlloc; got > most {
+				t.Errorf("a message of %d bytes took %d MiB, want at most %d", len(body), got>>20, most>>20)
+			}
+			if len(answer) > 4*megabyte {
+				t.Errorf("a message of %d bytes has an answer of %d", len(body), len(answer))
+			}
+			if len(call.Rows) > nhsa.MaxRows+1 {
+				t.Errorf("got %d rows, want at most %d", len(call.Rows), nhsa.MaxRows)
+			}
+		})
+	}
 }

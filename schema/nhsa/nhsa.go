@@ -26,7 +26,7 @@ type Call struct {
 	MsgID    string // the sender's msgid, empty when it has none
 	Org      string
 	Region   string
-	Sent     time.Time // inf_time; Received when the message does not say
+	Sent     time.Time // inf_time; Received when the message does not say, or says later
 	Received time.Time
 	Rows     []Row
 }
@@ -122,16 +122,20 @@ func translate(c *Call, body []byte, orgs map[string]string) *schema.Refusal {
 		return refusal
 	}
 	t.transaction = transactions[base(c.Infno)]
-	if m, ok := readMoment(t.envelope.text(fInfTime)); ok && !m.dayOnly && m.at.Year() > 1 {
+	// Nothing is sent after it was received: a clock that is ahead would have deletions
+	// of tomorrow, which nobody believes, and uploads that no deletion of today reaches.
+	if m, ok := readMoment(t.envelope.text(fInfTime)); ok && !m.dayOnly && m.at.Year() > 1 && m.at.Before(c.Received) {
 		c.Sent = m.at
 	}
 	var rows pile
 	rows.collect(input, 0)
 	switch {
 	case rows.over:
-		return refuse(schema.RefuseMessage, fNone, "一次超过 1 万行，请分批上传")
+		return tooMany()
 	case t.envelope.twice != fNone && t.envelope.twice < fTracInfo:
 		return given(t.envelope.twice)
+	case t.envelope.long != fNone && t.envelope.long < fInput:
+		return tooLong(t.envelope.long)
 	case rows.twice != fNone:
 		return given(rows.twice)
 	}
@@ -146,6 +150,9 @@ func translate(c *Call, body []byte, orgs map[string]string) *schema.Refusal {
 		return refuse(schema.RefuseMissing, fInput, "明细节点是空的，没有可上传的行")
 	}
 	t.transaction.rows(&t, &rows)
+	if t.over {
+		return tooMany()
+	}
 	return nil
 }
 
@@ -234,6 +241,14 @@ func (t *translation) sender(rows *pile, orgs map[string]string) *schema.Refusal
 // quotes no value, as any value may be a person's number.
 func refuse(code string, f field, text string) *schema.Refusal {
 	return &schema.Refusal{Code: code, Field: fieldNames[f].name, Reason: text}
+}
+
+func tooMany() *schema.Refusal {
+	return refuse(schema.RefuseMessage, fNone, "一次超过 1 万行，请分批上传")
+}
+
+func tooLong(f field) *schema.Refusal {
+	return refuse(schema.RefuseLength, f, f.label()+"过长")
 }
 
 func given(f field) *schema.Refusal {

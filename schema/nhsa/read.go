@@ -2,6 +2,7 @@ package nhsa
 
 import (
 	"bytes"
+	"cmp"
 	"unicode/utf8"
 
 	"github.com/go-faster/jx"
@@ -176,7 +177,16 @@ type record struct {
 	raw   []byte
 	at    [fieldCount][]byte // JSON; nil where the field is absent, null or empty
 	twice field              // the first field that is given twice and differs, fNone without
+	long  field              // the first that is longer than any may be and so is not in at, fNone without
 }
+
+// longestValue is how many bytes of JSON a value may have that is no list: more than
+// the longest that is taken, 200 characters, however they are escaped. What stands around the
+// rows goes into each of them, so without a limit a small message could fill the memory.
+const longestValue = 2000
+
+// listed tells whether f may hold rows or codes.
+func (f field) listed() bool { return f >= fInput && f <= fTracCode }
 
 // read makes r the record of an object. It is false for another value.
 func (r *record) read(object []byte) bool {
@@ -187,6 +197,10 @@ func (r *record) read(object []byte) bool {
 	each(object, func(name, value []byte) {
 		f := fieldOf(name)
 		if f == fNone || saysNothing(value, f != fTracCodg && f != fTracCode) {
+			return
+		}
+		if len(value) > longestValue && !f.listed() {
+			r.long = cmp.Or(r.long, f)
 			return
 		}
 		before := r.at[f]

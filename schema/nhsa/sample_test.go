@@ -20,7 +20,7 @@ import (
 )
 
 // received is when the samples come in.
-var received = time.Date(2026, 1, 5, 10, 12, 0, 0, schema.Shanghai)
+var received = time.Date(2026, 1, 31, 23, 0, 0, 0, schema.Shanghai)
 
 // A sample is one message of testdata and what it must give.
 type sample struct {
@@ -209,7 +209,7 @@ func checkAnswer(t *testing.T, answer []byte, read bool, refused []string) {
 	if a.Infcode != infcode || result.RetRslt != retRslt {
 		t.Errorf("got infcode %s, retRslt %s, want %s, %s: %s", a.Infcode, result.RetRslt, infcode, retRslt, answer)
 	}
-	if len(a.RefMsgID) != 30 || a.RefMsgTime != "20260105101200000" || a.RespondTime != "20260105101200000" {
+	if len(a.RefMsgID) != 30 || a.RefMsgTime != "20260131230000000" || a.RespondTime != "20260131230000000" {
 		t.Errorf("number or times of the answer: %s", answer)
 	}
 	for _, line := range refused {

@@ -1,6 +1,10 @@
 package nhsa
 
-import "yaosu/schema"
+import (
+	"cmp"
+
+	"yaosu/schema"
+)
 
 // A feeLine is the codes of one line of a bill, as 2207 has them.
 type feeLine struct {
@@ -13,11 +17,19 @@ type feeLine struct {
 // uploaded before (2204); they are taken when the vendor passes it on too, as
 // feedetail. Without codes there is nothing to take.
 func (t *translation) settlement(rows *pile) {
-	var beside [][]byte
-	if len(rows.rows) == 1 {
-		beside = rows.beside
-	} else {
-		t.keepStray(rows.beside)
+	beside := rows.beside
+	bills := [][]byte{t.input.at[fFeeDetail], t.input.at[fDrugDetail]}
+	switch {
+	case !rows.found:
+		bills = nil // the head is the input
+	case len(rows.rows) > 1:
+		t.keepStray(beside)
+		for _, bill := range bills {
+			if bill != nil {
+				t.keep(&line{}, bill, refuse(schema.RefuseMessage, fFeeDetail, "费用明细在 data 之外，无法确定属于哪一个 data，请放进各自的 data"))
+			}
+		}
+		beside, bills = nil, nil
 	}
 	for _, raw := range rows.rows {
 		var head record
@@ -25,10 +37,7 @@ func (t *translation) settlement(rows *pile) {
 			t.keep(&line{}, raw, refuse(schema.RefuseType, fNone, "data 不是 JSON 对象"))
 			continue
 		}
-		bills := [][]byte{head.at[fFeeDetail], head.at[fDrugDetail]}
-		if rows.found { // else the head is the input
-			bills = append(bills, t.input.at[fFeeDetail], t.input.at[fDrugDetail])
-		}
+		bills := append([][]byte{head.at[fFeeDetail], head.at[fDrugDetail]}, bills...)
 		lists := append([][]byte{head.at[fTracInfo], head.at[fTracCodg], head.at[fTracCode]}, beside...)
 		head.fill(&t.input)
 		for _, of := range [...]*record{&head, &t.input, &t.envelope} {
@@ -42,9 +51,9 @@ func (t *translation) settlement(rows *pile) {
 		// What the fund paid for the whole bill says nothing of a line.
 		head.at[fFundPay] = nil
 		lines, over := feeLines(bills, lists)
-		if over {
-			t.keep(&line{}, raw, refuse(schema.RefuseMessage, fTracInfo, "一次超过 1 万行，请分批上传"))
-			continue
+		if over || len(t.call.Rows)+len(lines) > MaxRows {
+			t.over = true
+			return
 		}
 		for i := range lines {
 			t.feeLine(&head, &lines[i])
@@ -59,9 +68,8 @@ func (r *record) fill(from *record) {
 			r.at[f] = from.at[f]
 		}
 	}
-	if r.twice == fNone {
-		r.twice = from.twice
-	}
+	r.twice = cmp.Or(r.twice, from.twice)
+	r.long = cmp.Or(r.long, from.long)
 }
 
 // feeLines brings together codes and lines of the bill. Codes with one
@@ -69,8 +77,8 @@ func (r *record) fill(from *record) {
 // It is over when there are more than MaxRows lines.
 func feeLines(bills, lists [][]byte) (lines []feeLine, over bool) {
 	type name struct{ fee, split string }
-	at := map[name]int{}          // of lines
-	billed := map[string][]byte{} // the line of the bill, by feedetl_sn
+	at := map[name]int{}           // of lines
+	billed := map[string]*record{} // the line of the bill, by feedetl_sn
 	add := func(element []byte, bill *record) {
 		var r record
 		if !r.read(element) && bill == nil && len(lines) < MaxRows {
@@ -91,29 +99,30 @@ func feeLines(bills, lists [][]byte) (lines []feeLine, over bool) {
 			i = len(lines)
 			at[n] = i
 			lines = append(lines, feeLine{record: r})
-			if bill == nil {
-				var b record
-				if b.read(billed[fee]) && fee != "" {
-					lines[i].fill(&b)
-				}
+			if of := billed[fee]; bill == nil && of != nil {
+				lines[i].fill(of)
 			}
 		}
 		lines[i].codes = append(lines[i].codes, element)
 	}
 	for _, bill := range bills {
 		elements(unwrap(bill), func(raw []byte) bool {
-			var r record
+			r := new(record)
 			if !r.read(unwrap(raw)) {
 				return true
 			}
-			if fee := r.text(fFeeNo); fee != "" {
-				billed[fee] = r.raw
-			}
+			var codes [][]byte
 			for _, f := range [...]field{fTracInfo, fTracCodg, fTracCode} {
-				if value := r.at[f]; value != nil {
-					r.at[f] = nil
+				codes, r.at[f] = append(codes, r.at[f]), nil
+			}
+			if fee := r.text(fFeeNo); fee != "" {
+				billed[fee] = r
+				over = len(billed) > MaxRows
+			}
+			for _, value := range codes {
+				if value != nil && !over {
 					elements(unwrap(value), func(element []byte) bool {
-						add(unwrap(element), &r)
+						add(unwrap(element), r)
 						return !over
 					})
 				}

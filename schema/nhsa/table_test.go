@@ -37,6 +37,11 @@ func TestTheTableSaysWhatTheShopDid(t *testing.T) {
 		t.Fatal(err)
 	}
 	block := schema.NewBlock(schema.NewPeople(key), schema.NewClassifier(nil))
+	// Sent on another day than the 5th, by the sender's clock.
+	on := func(day string, message []byte) []byte {
+		return bytes.ReplaceAll(message, []byte(`"inf_time":"2026-01-05`), []byte(`"inf_time":"`+day))
+	}
+	const tomorrow, today = "2026-02-05", "2026-01-31" // when all is received
 	type want struct {
 		name      string
 		backwards bool
@@ -63,6 +68,9 @@ func TestTheTableSaysWhatTheShopDid(t *testing.T) {
 		{"cancelled by settlement, in both channels", [][]byte{sale("10:00:05", `,"setl_id":"S1"`), message("2207", "10:00:01", `{"data":{"setl_id":"S1"},"drug_trac_info":[{"feedetl_sn":"1","drug_trac_codg":"`+code+`"}]}`), message("2208", "10:10:00", `{"data":{"setl_id":"S1"}}`)}, "0"},
 		{"the settlement's message reversed", [][]byte{settled("10:00:01", "M1"), []byte(`2601 {"inf_time":"2026-01-05 10:00:09","fixmedins_code":"H42010600003","mdtrtarea_admvs":"420106","input":{"data":{"omsgid":"M1","oinfno":"2207"}}}`)}, "0"},
 		{"settled again after a reversal", [][]byte{settled("10:00:01", "M1"), []byte(`2601 {"inf_time":"2026-01-05 10:00:09","fixmedins_code":"H42010600003","mdtrtarea_admvs":"420106","input":{"data":{"omsgid":"M1","oinfno":"2207"}}}`), settled("10:00:20", "M2")}, "1"},
+		{"deleted by a clock that is days ahead", [][]byte{sale("10:00:05", ""), on(tomorrow, deletion("10:10:00"))}, "0"},
+		{"uploaded by a clock that was set right before it was deleted", [][]byte{on(tomorrow, sale("10:00:05", "")), on(today, deletion("23:00:00"))}, "0"},
+		{"settled by a clock that is days ahead", [][]byte{on(tomorrow, settled("10:00:01", "M1"))}, "1"},
 	} {
 		for _, backwards := range []bool{false, true} {
 			messages := slices.Clone(c.messages)
