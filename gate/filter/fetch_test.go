@@ -59,12 +59,12 @@ func TestAnAgentFetchesWhatIsNew(t *testing.T) {
 	if again := a.count.Snapshot(); again.Bytes != first.Bytes {
 		t.Errorf("nothing is new: got %d bytes more, want none", again.Bytes-first.Bytes)
 	}
-	x.set(sorted(append(others[:1:1], codes...)))
+	x.set(sorted(append(others[:20:20], codes...)))
 	build(t, b)
 	a.fetch(t)
 	wantAll(t, a.set, x.codes, filter.Perhaps)
 	if last := a.count.Snapshot(); last.Parts != 6 {
-		t.Errorf("one code is new: got %d parts, want one", last.Parts-first.Parts)
+		t.Errorf("twenty codes are new: got %d parts, want one", last.Parts-first.Parts)
 	}
 	// Another life: what is on disk serves, without a gate.
 	if err := a.set.Close(); err != nil {
