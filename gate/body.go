@@ -77,6 +77,31 @@ func (d *door) collect(c *call, from io.Reader) ([]byte, error) {
 	}
 }
 
+// load returns the body of c, unpacked, when c may be worked on. Call leave then. With
+// keep a body that cannot be unpacked is among the rejects when its sender is told.
+func (d *door) load(c *call, keep bool) (body []byte, leave func(), err error) {
+	packed, err := d.receive(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if leave, err = d.enter(c); err != nil {
+		return nil, nil, err
+	}
+	if body, err = d.unpack(c, packed); err == nil {
+		return body, leave, nil
+	}
+	defer leave()
+	if !errors.Is(err, errBroken) {
+		return nil, nil, err
+	}
+	if keep {
+		if err := d.refuseBody(c, packed); err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, problemf(problemRequest, "请求内容无法解压:与 Content-Encoding 不符或已损坏。")
+}
+
 // receive returns the body as it came.
 func (d *door) receive(c *call) ([]byte, error) {
 	if c.r.ContentLength > int64(d.MaxBody) {

@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,9 @@ func TestAQuestionThatIsNoneIsNotAsked(t *testing.T) {
 		`{"codes":["8"],"org":"P1","region":"3301"}`, `{"codes":[],"org":"P1","region":"330106"}`,
 		`{"codes":["8"],"org":"P1","region":"330106","quantity":0}`, `{"codes":"8","org":"P1","region":"330106"}`,
 		`{"codes":[` + strings.Repeat(`"8",`, 1000) + `"8"],"org":"P1","region":"330106"}`,
+		`{"codes":["8"],"org":"P1","region":"330106","quantity":1e300}`,
+		`{"codes":["` + strings.Repeat("8", 1001) + `"],"org":"P1","region":"330106"}`,
+		`{"codes":["8"],"org":"P1","region":"330106","person":"` + strings.Repeat("1", 257) + `"}`,
 	} {
 		if got := post(t, url+"/v1/check", body); got.Status != 400 || got.Code != "bad-request" || got.Detail == "" {
 			t.Errorf("%.80s: got %d %s, want 400", body, got.Status, got.Body)
@@ -60,6 +64,10 @@ func TestAQuestionThatIsNoneIsNotAsked(t *testing.T) {
 	}
 	if checker.asked != 0 {
 		t.Errorf("it was asked %d times", checker.asked)
+	}
+	checker.err = fmt.Errorf("check: %w", &gate.RequestError{Reason: "追溯码过长。"})
+	if got := post(t, url+"/v1/check", `{"codes":["8"],"org":"P1","region":"330106"}`); got.Status != 400 || got.Code != "bad-request" || got.Detail != "追溯码过长。" {
+		t.Errorf("a checker that finds a fault: got %d %s, want 400 and what it says", got.Status, got.Body)
 	}
 	checker.err = errors.New("secret")
 	got := post(t, url+"/v1/check", `{"codes":["8"],"org":"P1","region":"330106"}`)

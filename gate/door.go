@@ -39,18 +39,24 @@ type Senders interface {
 }
 
 // Sink keeps events. On nil every event is durable: acknowledged by the stream,
-// or synced in a spool. It is safe to call again with the same events, and
-// concurrently. It keeps nothing of events after it returned.
+// or synced in a spool. On an error some may be, too; it is safe to call again with
+// the same events, and concurrently. ErrBusy and ErrFull are told to the client in
+// words of their own. It keeps nothing of events after it returned.
 type Sink interface {
 	Store(ctx context.Context, region, org string, events []json.RawMessage) error
 }
 
 // Checker answers whether boxes may be sold now (contract.md section 6). It
 // never blocks longer than its own deadline: it answers warn and degraded
-// instead. It records nothing.
+// instead. It records nothing. A *RequestError is of a request that is none.
 type Checker interface {
 	Check(ctx context.Context, q CheckRequest) (CheckReply, error)
 }
+
+// RequestError says in Chinese what is wrong with a request, to who sent it.
+type RequestError struct{ Reason string }
+
+func (e *RequestError) Error() string { return e.Reason }
 
 // Decisions of a check.
 const (

@@ -27,8 +27,8 @@ type Config struct {
 	TLS *tls.Config
 
 	// Senders finds who holds a credential. Nil is an open door: everybody may do
-	// everything. On an address that is not loopback Run refuses that, and Senders
-	// that let somebody in without a credential are not listened to, unless Open.
+	// everything. On an address that is not loopback Run refuses that, and nobody is
+	// let in without a credential whatever Senders say, unless Open.
 	Senders Senders
 	Open    bool
 

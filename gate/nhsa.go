@@ -21,22 +21,11 @@ func (d *door) takeNHSA(c *call) error {
 	if !nhsa.Takes(infno) {
 		return problemf(problemNotFound, "不支持的交易编号,支持的交易见接口文档。")
 	}
-	packed, err := d.receive(c)
-	if err != nil {
-		return err
-	}
-	leave, err := d.enter(c)
+	body, leave, err := d.load(c, true)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	body, err := d.unpack(c, packed)
-	if errors.Is(err, errBroken) {
-		return d.refuseBody(c, packed)
-	}
-	if err != nil {
-		return err
-	}
 	var orgs map[string]string // nil: of everybody
 	if c.sender != nil {
 		orgs = c.sender.Orgs

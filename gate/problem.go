@@ -44,6 +44,7 @@ const (
 	problemInternal   = "internal"
 	problemBusy       = "busy"
 	problemStore      = "not-stored"
+	problemFull       = "storage-full"
 	problemAway       = "part-away"
 	problemCrossSite  = "cross-origin"
 	problemTypePrefix = "urn:yaosu:problem:"
@@ -67,6 +68,8 @@ var problems = map[string]struct {
 	problemInternal:  {http.StatusInternalServerError, "服务内部错误", "事件可能未保存,请稍后重发;如反复出现,请凭请求编号联系管理员。"},
 	problemBusy:      {http.StatusServiceUnavailable, "服务繁忙", "事件未保存,请按 Retry-After 头的秒数等待后重发。"},
 	problemStore:     {http.StatusServiceUnavailable, "暂时无法保存", "本次请求未能全部保存,请原样重发整个请求;重复的部分不会重复计算。"},
+	problemFull: {http.StatusServiceUnavailable, "存储已满", "本次请求未能全部保存,已保存的不会丢失。收银机旁的代理请恢复网络,或清理磁盘、调大 --spool-bytes;" +
+		"服务端请联系管理员。之后原样重发整个请求,重复的部分不会重复计算。"},
 	problemAway:      {http.StatusServiceUnavailable, "后台服务暂不可用", "请稍后再试。"},
 	problemCrossSite: {http.StatusForbidden, "拒绝跨站请求", "此接口不接受其他网站页面发起的请求。"},
 }

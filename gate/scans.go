@@ -76,22 +76,11 @@ func (d *door) takeScans(c *call) error {
 	if err != nil {
 		return err
 	}
-	packed, err := d.receive(c)
-	if err != nil {
-		return err
-	}
-	leave, err := d.enter(c)
+	body, leave, err := d.load(c, true)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	body, err := d.unpack(c, packed)
-	if errors.Is(err, errBroken) {
-		return d.refuseBody(c, packed)
-	}
-	if err != nil {
-		return err
-	}
 	in := d.newIntake(c.sender)
 	if err := in.read(body, contentType); err != nil {
 		return err
@@ -117,14 +106,11 @@ func scanType(header string) (string, error) {
 	return "", &problem{code: problemType}
 }
 
-// refuseBody keeps a body that cannot be opened, and says so.
+// refuseBody keeps a body that cannot be opened.
 func (d *door) refuseBody(c *call, packed []byte) error {
 	in := d.newIntake(c.sender)
 	in.refuse(packed, &schema.Scan{}, schema.Refusal{Code: schema.RefuseMessage, Reason: errBroken.Error()})
-	if err := in.store(c.r.Context()); err != nil {
-		return err
-	}
-	return problemf(problemRequest, "请求内容无法解压:与 Content-Encoding 不符或已损坏。")
+	return in.store(c.r.Context())
 }
 
 func (d *door) newIntake(sender *Sender) *intake {
@@ -219,6 +205,9 @@ func (in *intake) refuse(raw []byte, scan *schema.Scan, why schema.Refusal) {
 // acknowledgement may take, and shorter than vendors wait for an answer.
 const storeTime = 15 * time.Second
 
+// fullPause is when to try again where there is no room: somebody has to make some.
+const fullPause = 30 * time.Second
+
 // storesAtOnce is how many institutions of one request are stored at a time.
 const storesAtOnce = 64
 
@@ -237,6 +226,8 @@ func (in *intake) store(ctx context.Context) error {
 	switch err := group.Wait(); {
 	case errors.Is(err, ErrBusy):
 		return &problem{code: problemBusy, retry: time.Second, cause: err}
+	case errors.Is(err, ErrFull):
+		return &problem{code: problemFull, retry: fullPause, cause: err}
 	case err != nil:
 		return &problem{code: problemStore, retry: time.Second, cause: err}
 	}

@@ -262,6 +262,7 @@ func TestARequestOfWhichAPartIsNotStoredIsToBeSentAgain(t *testing.T) {
 	}{
 		{"the stream does not answer", errors.New("secret address is away"), "not-stored"},
 		{"too much waits", fmt.Errorf("spool: %w", gate.ErrBusy), "busy"},
+		{"there is no room", fmt.Errorf("secret path: %w", gate.ErrFull), "storage-full"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			js := streams(t)
@@ -292,8 +293,8 @@ func TestAStreamThatIsFullIsToldAndLosesNothing(t *testing.T) {
 	if got := post(t, url+"/v1/scans", sale(1)); got.Status != 200 {
 		t.Fatalf("the first: got %d %s", got.Status, got.Body)
 	}
-	if got := post(t, url+"/v1/scans", sale(2)); got.Status != 503 || got.Code != "not-stored" {
-		t.Errorf("the second: got %d %s, want 503 not-stored", got.Status, got.Body)
+	if got := post(t, url+"/v1/scans", sale(2)); got.Status != 503 || got.Code != "storage-full" {
+		t.Errorf("the second: got %d %s, want 503 storage-full", got.Status, got.Body)
 	}
 	cfg.MaxMsgs = -1
 	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {

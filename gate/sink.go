@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"maps"
 	"sync"
 	"time"
 
@@ -16,8 +16,14 @@ import (
 	"yaosu/schema"
 )
 
-// ErrBusy is of a Sink that holds as much as it may. Nothing was stored; try again.
-var ErrBusy = errors.New("too much waits to be stored")
+var (
+	// ErrBusy is of a Sink that holds as much as it may. Nothing was stored; try again.
+	ErrBusy = errors.New("too much waits to be stored")
+
+	// ErrFull is of a Sink without room for anything new, until somebody makes some.
+	// What it has is safe.
+	ErrFull = errors.New("there is no room to store anything")
+)
 
 const (
 	// maxEvent is the largest event, in bytes: it must fit into a message of any
@@ -271,7 +277,11 @@ func (s *JetStreamSink) publish(group []*pack) (batched bool) {
 	var all sync.WaitGroup
 	for _, p := range group {
 		all.Go(func() {
-			if _, err := s.js.PublishMsg(ctx, p.msg); err != nil {
+			_, err := s.js.PublishMsg(ctx, p.msg)
+			if schema.IsFull(err) {
+				err = fmt.Errorf("%w: %w", ErrFull, err)
+			}
+			if err != nil {
 				p.err = fmt.Errorf("publish to %s: %w", p.msg.Subject, err)
 			}
 		})
@@ -280,30 +290,20 @@ func (s *JetStreamSink) publish(group []*pack) (batched bool) {
 	return false
 }
 
-// Headers of an atomic batch: all its messages have its id and their number in it,
-// and the last commits it.
-const (
-	headerBatchID     = "Nats-Batch-Id"
-	headerBatchSeq    = "Nats-Batch-Sequence"
-	headerBatchCommit = "Nats-Batch-Commit"
-)
-
 // publishBatch stores all of group or nothing. Only the last message asks for an
 // answer: when one before it was lost, the server has no whole batch and says so.
 func (s *JetStreamSink) publishBatch(ctx context.Context, group []*pack) error {
 	id := rand.Text()
 	for i, p := range group {
-		msg := &nats.Msg{Subject: p.msg.Subject, Data: p.msg.Data, Header: nats.Header{headerBatchID: {id}, headerBatchSeq: {strconv.Itoa(i + 1)}}}
-		for name, values := range p.msg.Header {
-			msg.Header[name] = values
-		}
-		if i < len(group)-1 {
+		last := i == len(group)-1
+		msg := &nats.Msg{Subject: p.msg.Subject, Data: p.msg.Data, Header: maps.Clone(p.msg.Header)}
+		schema.SetBatch(msg.Header, id, i+1, last)
+		if !last {
 			if err := s.js.Conn().PublishMsg(msg); err != nil {
 				return err
 			}
 			continue
 		}
-		msg.Header.Set(headerBatchCommit, "1")
 		if _, err := s.js.PublishMsg(ctx, msg); err != nil {
 			return err
 		}

@@ -190,7 +190,7 @@ func (c *CheckConfig) ask(ctx context.Context, settled []string, report *CheckRe
 		return fmt.Errorf("listen for answers: %w", err)
 	}
 	defer func() { _ = subscription.Unsubscribe() }()
-	subject := "check.v1." + checkRegion + "." + checkOrg
+	subject := schema.CheckSubject(checkRegion, checkOrg)
 	for i := range n {
 		if wait := time.Until(due(i)); wait > 0 {
 			time.Sleep(wait)
@@ -265,7 +265,7 @@ func (c *CheckConfig) sellOne(ctx context.Context, code string) (time.Duration, 
 	}
 	acknowledged := time.Now()
 	for {
-		answer, err := c.JS.Conn().RequestWithContext(ctx, "check.v1."+checkRegion+"."+checkOrg, checkBody(code, checkOrg))
+		answer, err := c.JS.Conn().RequestWithContext(ctx, schema.CheckSubject(checkRegion, checkOrg), checkBody(code, checkOrg))
 		if err != nil {
 			return 0, fmt.Errorf("a box sold at one shop is not known at another after %s: %w", time.Since(acknowledged).Round(time.Millisecond), err)
 		}

@@ -15,23 +15,12 @@ import (
 	"yaosu/schema"
 )
 
-// Headers of an atomic batch: all its messages have its id and their number in it,
-// and the last commits it.
-const (
-	headerBatchID     = "Nats-Batch-Id"
-	headerBatchSeq    = "Nats-Batch-Sequence"
-	headerBatchCommit = "Nats-Batch-Commit"
-)
-
 // What the server answers, by its numbers.
 const (
-	errStreamFull       jetstream.ErrorCode = 10077
-	errResources        jetstream.ErrorCode = 10023
-	errAccountResources jetstream.ErrorCode = 10002
-	errAtomicDisabled   jetstream.ErrorCode = 10174
-	errAtomicDuplicate  jetstream.ErrorCode = 10201
-	errMessageTooLarge  jetstream.ErrorCode = 10054
-	errHeaderTooLarge   jetstream.ErrorCode = 10097
+	errAtomicDisabled  jetstream.ErrorCode = 10174
+	errAtomicDuplicate jetstream.ErrorCode = 10201
+	errMessageTooLarge jetstream.ErrorCode = 10054
+	errHeaderTooLarge  jetstream.ErrorCode = 10097
 )
 
 // smallBatch is where a batch begins to pay: making its files at the server costs
@@ -111,11 +100,9 @@ func (p *Publisher) sendBatch(messages []*outgoing) (jetstream.PubAckFuture, err
 	p.batches++
 	id := p.batchName + strconv.Itoa(p.batches)
 	for i, o := range messages {
-		msg := o.msg()
-		msg.Header[headerBatchID] = []string{id}
-		msg.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
-		if i == len(messages)-1 {
-			msg.Header[headerBatchCommit] = []string{"1"}
+		msg, last := o.msg(), i == len(messages)-1
+		schema.SetBatch(msg.Header, id, i+1, last)
+		if last {
 			return p.js.PublishMsgAsync(msg)
 		}
 		if err := p.js.Conn().PublishMsg(msg); err != nil {
@@ -260,7 +247,7 @@ func (p *Publisher) mend(ctx context.Context) error {
 func (p *Publisher) giveUp(messages int, cause error) error {
 	what := fmt.Sprintf("publish %d messages, tried for %s", messages, p.cfg.RetryFor)
 	switch {
-	case isAny(cause, errStreamFull, errResources, errAccountResources):
+	case schema.IsFull(cause):
 		return fmt.Errorf("%s: stream %s or the disk of NATS is full and takes nothing new (nothing old is lost): let the ingester catch up or raise the limit, then publish again: %w",
 			what, schema.StreamScans, cause)
 	case errors.Is(cause, jetstream.ErrNoStreamResponse):

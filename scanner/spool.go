@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -319,11 +318,6 @@ func Look(dir string) (Status, error) {
 	return st, nil
 }
 
-var (
-	regionToken = regexp.MustCompile(`^[0-9]{6}$`)
-	orgToken    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-)
-
 // Publish stores one event, which names its region and org itself. On nil it is on
 // disk and will be in the stream, however often we die. A *schema.Refusal is of an
 // event that breaks the contract and was not stored: send it as what it is, or
@@ -342,7 +336,7 @@ func (s *Spool) Publish(ctx context.Context, event []byte) error {
 // same events again, that doubles nothing. Nothing of events is kept after Store
 // returned. A ctx that ends stops the waiting, not the storing.
 func (s *Spool) Store(ctx context.Context, region, org string, events []json.RawMessage) error {
-	if !regionToken.MatchString(region) || !orgToken.MatchString(org) {
+	if !schema.ValidRegion(region) || !schema.ValidOrg(org) {
 		return errors.New("store events: want a region of 6 digits and an org of at most 32 letters, digits, _ and -")
 	}
 	if err := ctx.Err(); err != nil {
@@ -371,10 +365,10 @@ const Unknown = "unknown"
 // StoreRefused keeps an event that was refused here, with its bytes and the reason,
 // so that it comes among the rejects. It promises what Store does.
 func (s *Spool) StoreRefused(ctx context.Context, region, org string, raw []byte, why schema.Refusal) error {
-	if !regionToken.MatchString(region) {
+	if !schema.ValidRegion(region) {
 		region = Unknown
 	}
-	if !orgToken.MatchString(org) {
+	if !schema.ValidOrg(org) {
 		org = Unknown
 	}
 	if len(raw) > maxEventBytes {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -22,10 +24,37 @@ const (
 	HeaderRejectCode   = "Reject-Code"
 	HeaderRejectReason = "Reject-Reason"
 	HeaderRejectField  = "Reject-Field" // names the field at fault, where one is
+
+	// CheckSubjects are where it is asked whether a box may be sold.
+	CheckSubjects = "check.v1.*.*"
+
+	// HeaderError is on the answer to a check that was no question; the body is then
+	// problem+json with a sentence in detail.
+	HeaderError = "Nats-Service-Error-Code"
 )
 
 // ScanSubject is where the scanners of an institution publish.
 func ScanSubject(region, org string) string { return "scan.v1." + region + "." + org }
+
+// CheckSubject is where an institution asks before it sells.
+func CheckSubject(region, org string) string { return "check.v1." + region + "." + org }
+
+// ValidOrg tells whether s may be the number of an institution, and so a word of a
+// subject.
+func ValidOrg(s string) bool { return s != "" && len(s) <= members[fOrg].max && validOrg(bytesOf(s)) }
+
+// ValidRegion is the same for a county: 6 digits.
+func ValidRegion(s string) bool { return len(s) == 6 && digitsOnly(s) }
+
+// SetBatch makes a message the nth, from 1, of the atomic batch id: all are stored or
+// none, once the last has come.
+func SetBatch(header nats.Header, id string, n int, last bool) {
+	header["Nats-Batch-Id"] = []string{id}
+	header["Nats-Batch-Sequence"] = []string{strconv.Itoa(n)}
+	if last {
+		header["Nats-Batch-Commit"] = []string{"1"}
+	}
+}
 
 // Home is the institution a message comes from. NATS lets a sender publish under
 // its own names alone, so a subject can be trusted where an event cannot.
@@ -51,6 +80,21 @@ func (h Home) Foreign(s *Scan) *Refusal {
 		return &Refusal{Code: RefuseForeign, Field: "region", Reason: "is not the region that the message came from"}
 	}
 	return nil
+}
+
+// What a server answers that has no room: the stream, or the server's disk, or the
+// account.
+const (
+	errStreamFull       jetstream.ErrorCode = 10077
+	errResources        jetstream.ErrorCode = 10023
+	errAccountResources jetstream.ErrorCode = 10002
+)
+
+// IsFull tells whether a publish failed as NATS has no room for anything new. What
+// it has is safe.
+func IsFull(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && slices.Contains([]jetstream.ErrorCode{errStreamFull, errResources, errAccountResources}, api.ErrorCode)
 }
 
 // RejectSubject is where refused events of an institution go.

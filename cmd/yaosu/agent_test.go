@@ -438,6 +438,79 @@ func streamMessages(t *testing.T, stream jetstream.Stream) uint64 {
 	return info.State.Msgs
 }
 
+// A till whose agent has no room is told what to do, in the words of either door; when
+// there is room it goes on, and nothing is lost.
+func TestAnAgentThatIsFullSaysWhatToDo(t *testing.T) {
+	broker := enginetest.Broker(t)
+	js := enginetest.JetStream(t, broker.URL())
+	enginetest.Streams(t, js)
+	road := startStreet(t, broker.URL())
+	road.set(true)
+	agent := startAgent(t, road.url, filepath.Join(t.TempDir(), "spool"), "--spool-bytes", "20000")
+	post := func(path, body string) (status int, problem, text string) {
+		resp, err := http.Post(agent.url+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		said, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p struct{ Code string }
+		if err := json.Unmarshal(said, &p); err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, p.Code + resp.Header.Get("X-Problem-Code"), string(said)
+	}
+	taken := 0
+	for ; taken < 1000; taken++ {
+		status, problem, text := post("/v1/scans", agentSale(0, taken))
+		if status == http.StatusOK {
+			continue
+		}
+		if status != http.StatusServiceUnavailable || problem != "storage-full" || !strings.Contains(text, "恢复网络") {
+			t.Fatalf("sale %d: got %d %s, want 503 storage-full and what to do", taken, status, text)
+		}
+		break
+	}
+	if taken < 10 || taken == 1000 {
+		t.Fatalf("it took %d sales", taken)
+	}
+	row := `{"infno":"3505","inf_time":"2026-03-02 10:00:00","fixmedins_code":"P0","fixmedins_admdvs":"330106","input":{"selinfo":{"fixmedins_bchno":"B1",
+		"sel_retn_time":"2026-03-02 10:00:00","sel_retn_cnt":"1","trdn_flag":"0","mdtrt_setl_type":"2","drugtracinfo":[{"drug_trac_codg":"81234560000000000099"}]}}}`
+	if status, problem, text := post("/v1/nhsa/3505", row); status != http.StatusOK || problem != "storage-full" || !strings.Contains(text, "恢复网络") || strings.Contains(text, `"infcode":"0"`) {
+		t.Errorf("a message of the insurance: got %d %s %s, want storage-full and what to do", status, problem, text)
+	}
+	road.set(false)
+	enginetest.Eventually(t, "there is room again", func() bool {
+		status, _, _ := post("/v1/scans", agentSale(0, taken))
+		return status == http.StatusOK
+	})
+	stream, err := js.Stream(t.Context(), schema.StreamScans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enginetest.Eventually(t, "all that was taken is in the stream", func() bool {
+		stored := map[string]bool{}
+		for seq := uint64(1); seq <= streamMessages(t, stream); seq++ {
+			msg, err := stream.GetMsg(t.Context(), seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range bytes.Lines(msg.Data) {
+				stored[string(bytes.TrimSpace(line))] = true
+			}
+		}
+		for n := range taken + 1 {
+			if !stored[agentSale(0, n)] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // An agent with a credential sends what that stands for, sets the rest aside, and puts
 // it back when told to.
 func TestAnAgentWithACredential(t *testing.T) {

@@ -89,8 +89,11 @@ func checkAction(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	// Before it becomes part of a subject or is sent anywhere.
-	if _, err := check.Decode(check.Subject(q.Region, q.Org), body); err != nil || strings.ContainsAny(q.Org+q.Region, ".*> \t") {
+	if !schema.ValidOrg(q.Org) || !schema.ValidRegion(q.Region) {
 		return usageErrorf("--org %q, --region %q: want an institution of letters and digits, and 6 digits", q.Org, q.Region)
+	}
+	if err := q.Validate(); err != nil {
+		return usageErrorf("%s", err)
 	}
 	ask := askNATS
 	if cmd.String("http") != "" {
@@ -120,13 +123,13 @@ func askNATS(ctx context.Context, cmd *cli.Command, q *gate.CheckRequest, body [
 		return nil, err
 	}
 	defer js.Conn().Close()
-	m, err := js.Conn().RequestWithContext(ctx, check.Subject(q.Region, q.Org), body)
+	m, err := js.Conn().RequestWithContext(ctx, schema.CheckSubject(q.Region, q.Org), body)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, errors.New("nobody answers checks there: start `yaosu up` or `yaosu gate`")
 	case err != nil:
 		return nil, fmt.Errorf("ask over NATS: %w", err)
-	case m.Header.Get(check.HeaderError) != "":
+	case m.Header.Get(schema.HeaderError) != "":
 		return nil, refusedCheck(m.Data)
 	}
 	return m.Data, nil

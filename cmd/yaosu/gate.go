@@ -28,9 +28,9 @@ func gateCommand() *cli.Command {
 			"GET /openapi.yaml tells all routes, GET /asyncapi.yaml the subjects of NATS. ClickHouse is\n" +
 			"asked for the life of a code (GET /v1/codes); taking scans does not need it.\n\n" +
 			"Who may speak stands in NATS, see `yaosu org`. On 127.0.0.1 the door is open to everybody\n" +
-			"until there is a first credential; on other addresses it is open to nobody without one,\n" +
-			"unless you say --open-door; see --senders. Other machines should reach it by TLS only: give --tls-cert and\n" +
-			"--tls-key, or put a proxy in front.\n\n" +
+			"until there is a first credential; on other addresses it is open to nobody without one; see\n" +
+			"--senders. Other machines should reach it by TLS only: give --tls-cert and --tls-key, or put\n" +
+			"a proxy in front.\n\n" +
 			"Any number of gates may run. Ctrl-C or SIGTERM answers what was begun and ends it.\n\n" +
 			"Examples:\n" +
 			"  yaosu gate --nats nats://n1:4222 --clickhouse http://c1:8123/yaosu\n" +
@@ -51,8 +51,7 @@ func doorFlags() []cli.Flag {
 		&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` with the certificate, and those between it and the root, in PEM: the door speaks HTTPS"},
 		&cli.StringFlag{Name: "tls-key", Usage: "`FILE` with its key"},
 		&cli.StringFlag{Name: "tls-client-ca", Usage: "`FILE` with the authorities whose client certificates are looked up among the credentials"},
-		sendersFlag("who may publish and ask without a credential (`WHO`): auto is everybody on this machine until the first `yaosu org add`, open is everybody on it, strict is nobody"),
-		&cli.BoolFlag{Name: "open-door", Usage: "let everybody in without a credential, also from other machines"},
+		sendersFlag("who may publish and ask without a credential (`WHO`): auto is everybody on this machine until the first `yaosu org add`, strict is nobody, open is everybody who reaches the door, from other machines too"),
 		&cli.FloatFlag{Name: "door-rate", Usage: "most requests a second `N` of one credential, with bursts of twice that; 0: no limit", Value: 200},
 		&cli.IntFlag{Name: "door-clients", Usage: "most clients `N` that are connected at a time; more wait", Value: 20_000, Validator: atLeastOne},
 	}
@@ -89,7 +88,7 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 	defer cfg.Listener.Close()
 	counted := newCounted()
 	cfg.Metrics = counted.registry
-	directory, err := watchSenders(ctx, js, cmd.Int("stream-replicas"), doorMode(cmd), cfg.Log)
+	directory, err := watchSenders(ctx, js, cmd.Int("stream-replicas"), sendersMode(cmd), cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -105,6 +104,7 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 			return err
 		}
 		cfg.Check = checker
+		counted.check(checker.Metrics)
 		group.Go(func() error { return checker.Run(running) })
 		group.Go(func() error { return checker.Serve(running, js.Conn()) })
 	}
@@ -136,13 +136,10 @@ const gateMemory = 400 << 20
 // doorConfig is what doorFlags say.
 func doorConfig(cmd *cli.Command) (cfg gate.Config, err error) {
 	cfg = gate.Config{
-		Open:       cmd.Bool("open-door"),
+		Open:       sendersMode(cmd) == sender.Anyone,
 		Rate:       cmd.Float("door-rate"),
 		MaxClients: cmd.Int("door-clients"),
 		Log:        newLog(cmd).With("part", "gate"),
-	}
-	if cfg.Open && sendersMode(cmd) == sender.Strict {
-		return cfg, usageErrorf("--open-door lets everybody in, --senders strict nobody: leave out one of them")
 	}
 	if cfg.Rate < 0 {
 		return cfg, usageErrorf("--door-rate %v: want 0 or more", cfg.Rate)
@@ -191,13 +188,4 @@ func behindDoor(cfg *gate.Config, js jetstream.JetStream, directory *sender.Dire
 			return err
 		}},
 	}
-}
-
-// doorMode says who may come without a credential. From another machine that is
-// nobody, whatever it says, without --open-door.
-func doorMode(cmd *cli.Command) sender.Mode {
-	if cmd.Bool("open-door") {
-		return sender.Anyone
-	}
-	return sendersMode(cmd)
 }

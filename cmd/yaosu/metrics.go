@@ -8,6 +8,7 @@ import (
 
 	"yaosu/detect"
 	"yaosu/gate"
+	"yaosu/gate/check"
 	"yaosu/ingest"
 	"yaosu/local"
 	"yaosu/scanner"
@@ -57,12 +58,7 @@ func (c *counted) spool(s *scanner.Spool) {
 		{"yaosu_scanner_spool_bytes", "Bytes of the spool's files.", func(s scanner.Status) float64 { return float64(s.Bytes) }},
 		{"yaosu_scanner_spool_limit_bytes", "Bytes at which nothing new is taken.", func(s scanner.Status) float64 { return float64(s.MaxBytes) }},
 		{"yaosu_scanner_set_aside_events", "Events that NATS will never take, in set-aside.ndjson.", func(s scanner.Status) float64 { return float64(s.SetAside) }},
-		{"yaosu_scanner_connected", "1 while NATS is connected.", func(s scanner.Status) float64 {
-			if s.Connected {
-				return 1
-			}
-			return 0
-		}},
+		{"yaosu_scanner_connected", "1 while NATS is connected.", func(s scanner.Status) float64 { return oneIf(s.Connected) }},
 	} {
 		c.gauge(m.name, m.help, func() float64 { return m.of(s.Status()) })
 	}
@@ -119,9 +115,69 @@ func (c *counted) detect(metrics *detect.Metrics) {
 		func() float64 { return unixSeconds(metrics.Snapshot().LastEnded) })
 }
 
+func (c *counted) check(metrics *check.Metrics) {
+	for _, m := range []struct {
+		name, help string
+		of         func(check.Counts) uint64
+	}{
+		{"yaosu_check_checks_total", "Checks answered.", func(c check.Counts) uint64 { return c.Checks }},
+		{"yaosu_check_codes_total", "Codes they asked about.", func(c check.Counts) uint64 { return c.Codes }},
+		{"yaosu_check_stops_total", "Codes that must not be settled.", func(c check.Counts) uint64 { return c.Stops }},
+		{"yaosu_check_warns_total", "Codes that were answered with a warning.", func(c check.Counts) uint64 { return c.Warns }},
+		{"yaosu_check_degraded_total", "Answers for which not everything could be asked.", func(c check.Counts) uint64 { return c.Degraded }},
+		{"yaosu_check_refused_total", "Requests that were none.", func(c check.Counts) uint64 { return c.Refused }},
+		{"yaosu_check_events_total", "Events of the stream that were read.", func(c check.Counts) uint64 { return c.Events }},
+		{"yaosu_check_rebuilds_total", "Times the index was made anew from the table.", func(c check.Counts) uint64 { return c.Rebuilds }},
+	} {
+		c.counter(m.name, m.help, func() float64 { return float64(m.of(metrics.Snapshot())) })
+	}
+	for _, m := range []struct {
+		name, help string
+		of         func(check.Counts) float64
+	}{
+		{"yaosu_check_ready", "1 while all that is known is in the index, else answers are degraded.", func(c check.Counts) float64 { return oneIf(c.Ready) }},
+		{"yaosu_check_uploads", "Uploads of sales and returns in the index.", func(c check.Counts) float64 { return float64(c.Uploads) }},
+		{"yaosu_check_files", "Files of the index.", func(c check.Counts) float64 { return float64(c.Runs) }},
+		{"yaosu_check_memory_bytes", "Memory the index takes, about.", func(c check.Counts) float64 { return float64(c.Memory) }},
+		{"yaosu_check_disk_bytes", "Bytes of its files.", func(c check.Counts) float64 { return float64(c.Disk) }},
+		{"yaosu_check_applied_sequence", "Sequence of the stream up to which the index knows everything.", func(c check.Counts) float64 { return float64(c.Applied) }},
+		{"yaosu_check_behind_messages", "Messages of the stream that it does not know yet.", func(c check.Counts) float64 { return float64(c.Behind) }},
+	} {
+		c.gauge(m.name, m.help, func() float64 { return m.of(metrics.Snapshot()) })
+	}
+	c.registry.MustRegister(checkTook{metrics, prometheus.NewDesc("yaosu_check_seconds", "Time a check took, without the way to it.", nil, nil)})
+}
+
+// checkTook is the histogram that check keeps itself.
+type checkTook struct {
+	metrics *check.Metrics
+	desc    *prometheus.Desc
+}
+
+func (t checkTook) Describe(to chan<- *prometheus.Desc) { to <- t.desc }
+
+func (t checkTook) Collect(to chan<- prometheus.Metric) {
+	counts := t.metrics.Snapshot()
+	buckets, all := map[float64]uint64{}, uint64(0)
+	for _, b := range counts.Took {
+		if b.UpTo > 0 {
+			buckets[b.UpTo.Seconds()] = b.Count
+		}
+		all = b.Count // of the last, which has no bound
+	}
+	to <- prometheus.MustNewConstHistogram(t.desc, all, counts.TookSum.Seconds(), buckets)
+}
+
 func (c *counted) engine(e *local.Engine) {
 	c.counter("yaosu_local_engine_restarts_total", "Times the embedded ClickHouse died and was started again.",
 		func() float64 { return float64(e.Restarts()) })
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // unixSeconds is 0 for a moment that never was.

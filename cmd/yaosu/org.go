@@ -164,7 +164,7 @@ func orgsOf(words []string) (map[string]string, error) {
 	orgs := map[string]string{}
 	for _, word := range words {
 		org, region, found := strings.Cut(strings.TrimSpace(word), ":")
-		if !found || !orgToken.MatchString(org) || !regionToken.MatchString(region) {
+		if !found || !schema.ValidOrg(org) || !schema.ValidRegion(region) {
 			return nil, usageErrorf("--org %q: want ORG:REGION (机构编号:六位区划), such as P53090200417:530902", word)
 		}
 		if other, twice := orgs[org]; twice && other != region {

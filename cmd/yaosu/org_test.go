@@ -179,14 +179,23 @@ func TestUpIsOpenToThisMachineUntilTheFirstCredential(t *testing.T) {
 	done2.stop()
 
 	// Opened by hand.
-	third := isUp(t, dir, "--senders", "open")
+	third := isUp(t, dir, "--senders", "open", "--http", "0.0.0.0:0")
 	if nc, err := nats.Connect(plain); err != nil {
 		t.Errorf("with --senders open: %v", err)
 	} else {
 		nc.Close()
 	}
-	if got := third.get("/readyz"); got != http.StatusOK {
-		t.Errorf("/readyz: got %d, want 200", got)
+	for _, path := range []string{"/readyz", "/metrics"} {
+		if got := third.get(path); got != http.StatusOK {
+			t.Errorf("%s of an open door that other machines reach: got %d, want 200", path, got)
+		}
+	}
+	third.stop()
+
+	// By itself such a door is shut, credentials or none.
+	third = isUp(t, filepath.Join(t.TempDir(), "data"), "--http", "0.0.0.0:0")
+	if got := third.get("/metrics"); got != http.StatusUnauthorized {
+		t.Errorf("/metrics of a door that other machines reach: got %d, want 401", got)
 	}
 	third.stop()
 }

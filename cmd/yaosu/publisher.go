@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"regexp"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,21 +20,16 @@ type event struct {
 	bad         *schema.Refusal
 }
 
-var (
-	regionToken = regexp.MustCompile(`^[0-9]{6}$`)
-	orgToken    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-)
-
 // readableOrigin finds what can be part of a subject in an event that is refused.
 func readableOrigin(b []byte) (region, org string) {
 	var origin struct{ Region, Org any }
 	_ = json.Unmarshal(b, &origin) // what could be read before the fault is used
 	region, _ = origin.Region.(string)
-	if !regionToken.MatchString(region) {
+	if !schema.ValidRegion(region) {
 		region = "000000"
 	}
 	org, _ = origin.Org.(string)
-	if !orgToken.MatchString(org) {
+	if !schema.ValidOrg(org) {
 		org = "unknown"
 	}
 	return region, org

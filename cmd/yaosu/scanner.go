@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -97,7 +98,7 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, spool.Close()) }()
 	log := cfg.Log
-	agent, err := offline.Open(offline.Config{Sink: spool, Conn: spool.Conn, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
+	agent, err := offline.Open(offline.Config{Sink: spoolSink{spool}, Conn: spool.Conn, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 		Listener: listener,
 		Senders:  senders,
 		Sink:     agent,
-		Refused:  refusals{spool},
+		Refused:  spoolSink{spool},
 		Check:    agent,
 		Ready:    []gate.Probe{{Name: "spool", Check: func(context.Context) error { return roomIn(spool.Status()) }}},
 		Metrics:  counted.registry,
@@ -211,27 +212,35 @@ func agentSenders(orgs []string) (gate.Senders, error) {
 	if len(orgs) == 0 {
 		return nil, nil
 	}
-	speaks := &gate.Sender{Name: "till", Orgs: map[string]string{}, Reads: true} // of the metrics; there are no lives here
-	for _, text := range orgs {
-		org, region, _ := strings.Cut(text, ":")
-		if !orgToken.MatchString(org) || !regionToken.MatchString(region) {
-			return nil, usageErrorf("--org %q: want ORG:REGION, the institution and its six digits, such as P53090200417:530902", text)
-		}
-		speaks.Orgs[org] = region
+	speaksFor, err := orgsOf(orgs)
+	if err != nil {
+		return nil, err
 	}
-	return till{speaks}, nil
+	return till{&gate.Sender{Name: "till", Orgs: speaksFor, Reads: true}}, nil // reads the metrics; there are no lives here
 }
 
-// refusals keeps what the door refuses, on its way to the rejects.
-type refusals struct{ spool *scanner.Spool }
+// spoolSink is a spool behind the door, whose errors the door understands. What the
+// door refuses is in it on its way to the rejects.
+type spoolSink struct{ spool *scanner.Spool }
 
-func (r refusals) Refuse(ctx context.Context, events []gate.RefusedEvent) error {
+func (s spoolSink) Store(ctx context.Context, region, org string, events []json.RawMessage) error {
+	return inDoorWords(s.spool.Store(ctx, region, org, events))
+}
+
+func (s spoolSink) Refuse(ctx context.Context, events []gate.RefusedEvent) error {
 	for _, e := range events {
-		if err := r.spool.StoreRefused(ctx, e.Region, e.Org, e.Raw, e.Why); err != nil {
-			return err
+		if err := s.spool.StoreRefused(ctx, e.Region, e.Org, e.Raw, e.Why); err != nil {
+			return inDoorWords(err)
 		}
 	}
 	return nil
+}
+
+func inDoorWords(err error) error {
+	if errors.Is(err, scanner.ErrFull) {
+		return fmt.Errorf("%w: %w", gate.ErrFull, err)
+	}
+	return err
 }
 
 // roomIn is an error when tills should be told that something is wrong here. That the

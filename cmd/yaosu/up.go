@@ -196,7 +196,7 @@ func (s *system) startBroker(ctx context.Context) (err error) {
 	}
 	// At once: who connects is refused while nobody answers.
 	log := s.log.With("part", "senders")
-	if s.directory, err = watchSenders(ctx, s.js, s.cmd.Int("stream-replicas"), doorMode(s.cmd), log); err != nil {
+	if s.directory, err = watchSenders(ctx, s.js, s.cmd.Int("stream-replicas"), sendersMode(s.cmd), log); err != nil {
 		return err
 	}
 	if s.callout, s.system, err = answerNATS(s.ends.NATS, s.nc, s.senders, s.directory, log); err != nil {
@@ -330,6 +330,7 @@ func (s *system) run(ctx context.Context) error {
 		return err
 	}
 	s.behind.Check = checker
+	s.counted.check(checker.Metrics)
 	group, doors := errgroup.WithContext(ctx)
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -355,7 +356,7 @@ func (s *system) run(ctx context.Context) error {
 	})
 	if err := s.announce(); err != nil {
 		group.Go(func() error { return err })
-	} else if s.directory.Open() && doorMode(s.cmd) == sender.Auto {
+	} else if s.directory.Open() && sendersMode(s.cmd) == sender.Auto {
 		group.Go(func() error { return s.shut(doors) })
 	}
 	err = group.Wait()

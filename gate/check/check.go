@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -99,55 +98,11 @@ const (
 	awayDamaged = "index_damaged"
 )
 
-// RequestError says what is wrong with a request, for who sent it.
-type RequestError struct{ Reason string }
-
-func (e *RequestError) Error() string { return e.Reason }
-
-var (
-	orgForm    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-	regionForm = regexp.MustCompile(`^[0-9]{6}$`)
-)
-
-// Texts longer than in contract.md, section 1, are none of an event.
-const (
-	mostPerson     = 64
-	mostSettlement = 30
-	mostDrug       = 50
-	mostCode       = 1000 // bytes
-)
-
-// examine returns what is wrong with a request.
-func examine(q *gate.CheckRequest) error {
-	wrong := ""
-	switch {
-	case !orgForm.MatchString(q.Org):
-		wrong = "机构编号(org)缺失或格式不对"
-	case !regionForm.MatchString(q.Region):
-		wrong = "区划(region)须为 6 位数字"
-	case len(q.Codes) == 0 || len(q.Codes) > schema.MaxCodes:
-		wrong = fmt.Sprintf("追溯码(codes)须为 1 至 %d 个", schema.MaxCodes)
-	case q.Quantity != nil && !(*q.Quantity > 0 && *q.Quantity < 1e12):
-		wrong = "数量(quantity)须大于 0"
-	case len(q.Person) > 4*mostPerson || len(q.Settlement) > 4*mostSettlement || len(q.Drug) > 4*mostDrug:
-		wrong = "人员编号、结算ID 或药品编码过长"
-	}
-	for _, code := range q.Codes {
-		if len(code) > mostCode {
-			wrong = "追溯码过长"
-		}
-	}
-	if wrong != "" {
-		return &RequestError{wrong}
-	}
-	return nil
-}
-
 // Check answers whether the boxes may be sold now, as one insured sale. Its only
-// error is a *RequestError. It waits for nobody, so it does not look at ctx.
+// error is a *gate.RequestError. It waits for nobody, so it does not look at ctx.
 func (c *Checker) Check(_ context.Context, q gate.CheckRequest) (gate.CheckReply, error) {
 	begun := time.Now()
-	if err := examine(&q); err != nil {
+	if err := q.Validate(); err != nil {
 		c.Metrics.refused.Add(1)
 		return gate.CheckReply{}, err
 	}

@@ -13,42 +13,33 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"yaosu/gate"
+	"yaosu/schema"
 )
 
 const (
-	// Subjects are what requests come in on: check.v1.<region>.<org>.
-	Subjects = "check.v1.*.*"
-
-	// HeaderError is set on the answer to what was no request; the body is then
-	// problem+json with a sentence in detail.
-	HeaderError = "Nats-Service-Error-Code"
-
 	queue       = "check" // one of several gates answers
 	atOnce      = 64      // requests that are worked on
 	mostRequest = 256 << 10
 )
 
-// Subject is where the check of an institution is asked.
-func Subject(region, org string) string { return "check.v1." + region + "." + org }
-
 // Decode reads a request that came in on a subject. Who may use the subject may ask
 // for its institution and for no other; what the body leaves out is taken from the
-// subject. Its error is a *RequestError.
+// subject. Its error is a *gate.RequestError.
 func Decode(subject string, body []byte) (gate.CheckRequest, error) {
 	var q gate.CheckRequest
 	if len(body) > mostRequest {
-		return q, &RequestError{"请求过长"}
+		return q, &gate.RequestError{Reason: "请求过长"}
 	}
 	reader := json.NewDecoder(bytes.NewReader(body))
 	if err := reader.Decode(&q); err != nil {
-		return q, &RequestError{"请求不是完整的 JSON 对象，或字段类型不对"}
+		return q, &gate.RequestError{Reason: "请求不是完整的 JSON 对象，或字段类型不对"}
 	}
 	if _, err := reader.Token(); !errors.Is(err, io.EOF) {
-		return q, &RequestError{"请求须是单独一个 JSON 对象"}
+		return q, &gate.RequestError{Reason: "请求须是单独一个 JSON 对象"}
 	}
 	words := strings.Split(subject, ".")
 	if len(words) != 4 {
-		return q, &RequestError{"主题须为 check.v1.<区划>.<机构>"}
+		return q, &gate.RequestError{Reason: "主题须为 check.v1.<区划>.<机构>"}
 	}
 	for _, field := range []struct {
 		value *string
@@ -58,7 +49,7 @@ func Decode(subject string, body []byte) (gate.CheckRequest, error) {
 			*field.value = field.word
 		}
 		if *field.value != field.word {
-			return q, &RequestError{"请求中的机构或区划与主题不符"}
+			return q, &gate.RequestError{Reason: "请求中的机构或区划与主题不符"}
 		}
 	}
 	return q, nil
@@ -68,7 +59,7 @@ func Decode(subject string, body []byte) (gate.CheckRequest, error) {
 func (c *Checker) Serve(ctx context.Context, conn *nats.Conn) error {
 	places := make(chan struct{}, atOnce)
 	var working sync.WaitGroup
-	subscription, err := conn.QueueSubscribe(Subjects, queue, func(m *nats.Msg) {
+	subscription, err := conn.QueueSubscribe(schema.CheckSubjects, queue, func(m *nats.Msg) {
 		places <- struct{}{}
 		working.Go(func() {
 			defer func() { <-places }()
@@ -78,7 +69,7 @@ func (c *Checker) Serve(ctx context.Context, conn *nats.Conn) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("check: listen on %s: %w", Subjects, err)
+		return fmt.Errorf("check: listen on %s: %w", schema.CheckSubjects, err)
 	}
 	<-ctx.Done()
 	err = subscription.Drain()
@@ -98,7 +89,7 @@ func (c *Checker) respond(ctx context.Context, m *nats.Msg) *nats.Msg {
 	}
 	var body any = reply
 	if err != nil {
-		answer.Header.Set(HeaderError, "400")
+		answer.Header.Set(schema.HeaderError, "400")
 		body = map[string]any{"title": "请求有误", "status": 400, "detail": err.Error()}
 	}
 	if answer.Data, err = json.Marshal(body); err != nil {

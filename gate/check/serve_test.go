@@ -15,6 +15,7 @@ import (
 	"yaosu/gate"
 	"yaosu/gate/check"
 	"yaosu/internal/enginetest"
+	"yaosu/schema"
 )
 
 func portOf(t *testing.T, address string) int {
@@ -63,7 +64,7 @@ func TestOverNATS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.Header.Get(check.HeaderError) != "400" || !strings.Contains(string(m.Data), c.want) {
+			if m.Header.Get(schema.HeaderError) != "400" || !strings.Contains(string(m.Data), c.want) {
 				t.Errorf("got %v %s, want 400 with %q", m.Header, m.Data, c.want)
 			}
 		})
@@ -95,7 +96,7 @@ func FuzzDecode(f *testing.F) {
 		if err == nil {
 			reply, err = checker.Check(t.Context(), q)
 		}
-		var refusal *check.RequestError
+		var refusal *gate.RequestError
 		if err != nil && !errors.As(err, &refusal) {
 			t.Fatalf("got %v, want a RequestError", err)
 		}

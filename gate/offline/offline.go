@@ -53,9 +53,6 @@ const (
 	quietTime = 2 * time.Second
 
 	soldFile = "sold"
-
-	// headerError is on an answer to what was no request.
-	headerError = "Nats-Service-Error-Code"
 )
 
 // Rules of the answers given here.
@@ -163,6 +160,10 @@ func (a *Agent) Check(ctx context.Context, q gate.CheckRequest) (gate.CheckReply
 	began := time.Now()
 	a.used.Store(began.UnixNano())
 	reply, err := a.ask(ctx, q)
+	var wrong *gate.RequestError
+	if errors.As(err, &wrong) {
+		return gate.CheckReply{}, wrong
+	}
 	if err != nil {
 		a.cfg.Log.Info("a check is answered here, as nobody answers upstream", "error", err)
 		reply = a.answer(q)
@@ -183,12 +184,16 @@ func (a *Agent) ask(ctx context.Context, q gate.CheckRequest) (reply gate.CheckR
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Patience)
 	defer cancel()
-	msg, err := conn.RequestWithContext(ctx, "check.v1."+q.Region+"."+q.Org, body)
+	msg, err := conn.RequestWithContext(ctx, schema.CheckSubject(q.Region, q.Org), body)
 	if err != nil {
 		return reply, err
 	}
-	if code := msg.Header.Get(headerError); code != "" {
-		return reply, fmt.Errorf("upstream refused the request: %s", code)
+	if msg.Header.Get(schema.HeaderError) != "" {
+		var problem struct{ Detail string }
+		if err := json.Unmarshal(msg.Data, &problem); err != nil {
+			return reply, fmt.Errorf("upstream refused the request, and said why in other words than ours: %w", err)
+		}
+		return reply, &gate.RequestError{Reason: problem.Detail}
 	}
 	if err := json.Unmarshal(msg.Data, &reply); err != nil {
 		return reply, fmt.Errorf("upstream answered something else: %w", err)

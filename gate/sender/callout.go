@@ -31,8 +31,6 @@ const (
 	calloutQueue   = "yaosu-senders"
 	calloutHeader  = "Nats-Server-Xkey"
 
-	checkPrefix = "check.v1." // then region and org, as of a scan
-
 	// anonymous is the name of who came without a credential. A holder's is
 	// name@revision, and no name has this sign.
 	anonymous = "@open"
@@ -56,7 +54,7 @@ const (
 )
 
 // Services are the subjects that a sender's account may publish to.
-func Services() []string { return []string{"scan.v1.>", checkPrefix + ">"} }
+func Services() []string { return []string{"scan.v1.>", "check.v1.>"} }
 
 // CalloutConfig is what a Callout needs.
 type CalloutConfig struct {
@@ -176,7 +174,7 @@ func (c *Callout) user(request *jwt.AuthorizationRequestClaims) (*jwt.UserClaims
 // permissions are all that a sender may do on NATS.
 func permissions(s *gate.Sender) (p jwt.Permissions) {
 	for org, region := range s.Orgs {
-		p.Pub.Allow.Add(schema.ScanSubject(region, org), checkPrefix+region+"."+org)
+		p.Pub.Allow.Add(schema.ScanSubject(region, org), schema.CheckSubject(region, org))
 	}
 	if len(p.Pub.Allow) == 0 {
 		p.Pub.Deny.Add(">") // an empty list of what is allowed would mean everything

@@ -21,7 +21,8 @@ type Mode string
 const (
 	// Auto lets everybody on this machine in until the first credential is made.
 	Auto Mode = "auto"
-	// Anyone lets everybody on this machine in.
+	// Anyone lets everybody in who reaches the HTTP door, wherever it listens, and
+	// everybody on this machine in to NATS, where nobody could be held to anything.
 	Anyone Mode = "open"
 	// Strict lets nobody in.
 	Strict Mode = "strict"

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"yaosu/gate"
+	"yaosu/schema"
 )
 
 // Bucket is the KV bucket of the credentials: name to Credential.
@@ -71,11 +72,7 @@ type Grant struct {
 	NoToken bool
 }
 
-var (
-	nameForm   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-	orgForm    = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-	regionForm = regexp.MustCompile(`^[0-9]{6}$`)
-)
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
 // Register adds, lists and revokes credentials. Any number of processes may.
 type Register struct {
@@ -167,10 +164,10 @@ func (g *Grant) check() error {
 		return fmt.Errorf("the name %q is not 1 to 32 of A-Z a-z 0-9 _ -", g.Name)
 	}
 	for org, region := range g.Orgs {
-		if !orgForm.MatchString(org) {
+		if !schema.ValidOrg(org) {
 			return fmt.Errorf("the institution %q is not 1 to 32 of A-Z a-z 0-9 _ -", org)
 		}
-		if !regionForm.MatchString(region) {
+		if !schema.ValidRegion(region) {
 			return fmt.Errorf("the region %q of %s is not 6 digits", region, org)
 		}
 	}
