@@ -67,7 +67,7 @@ func TestWhatIsSettledIsWhatThePlainReaderFinds(t *testing.T) {
 		if err := os.Mkdir(room, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		c, err := check.Over(room, key, nil, shuffled, rapid.SampledFrom([]int{7, 40, 1000}).Draw(t, "limit"), now)
+		c, err := check.Over(room, key, nil, slices.Values(shuffled), rapid.SampledFrom([]int{7, 40, 1000}).Draw(t, "limit"), now)
 		if err != nil {
 			t.Fatal(err)
 		}
