@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -364,6 +365,30 @@ func askTheGate(t *testing.T, env, command []string, here func(string) string) {
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a credential: got %d, want 401", resp.StatusCode)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if out, err := yaosu(t, env, "org", "add", "monitor", "--reads", "--out", file).CombinedOutput(); err != nil {
+		t.Fatalf("org add in the container of the gate: %v: %s", err, out)
+	}
+	token, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", url+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	for metrics := ""; !strings.Contains(metrics, "\nyaosu_check_ready 1\n"); {
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if metrics = string(body); err != nil || time.Now().After(deadline) {
+			t.Fatalf("/metrics: got %d, %v, %.500s, want that the check is ready", resp.StatusCode, err, metrics)
+		}
 	}
 	if err := gate.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ From make demo to this list: $((SECONDS - began)) s. Everything is kept in $data
 
 (NATS $nats, ClickHouse native $native, HTTP $http) and in another terminal
 
-  $yaosu trace ${code:-CODE} --data $data
+  $yaosu trace '${code:-CODE}' --data $data
   $yaosu suspects --severity high --data $data
   curl '$http/?database=yaosu' --data-binary 'SELECT detector, count() FROM suspects GROUP BY detector FORMAT PrettyCompact'
   clickhouse-client --host ${native%:*} --port ${native##*:} --database yaosu --query 'SELECT * FROM effective_sales LIMIT 5 FORMAT Vertical'

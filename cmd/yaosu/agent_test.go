@@ -578,7 +578,7 @@ func TestAnAgentWithACredential(t *testing.T) {
 		t.Fatal(err)
 	}
 	agent.kill()
-	if out, err := exec.Command("yaosu", "scanner", "--nats", url, "--spool", spool, "--readmit").CombinedOutput(); err != nil || !strings.Contains(string(out), "1 条") {
+	if out, err := exec.Command("yaosu", "scanner", "--spool", spool, "--readmit").CombinedOutput(); err != nil || !strings.Contains(string(out), "1 条") {
 		t.Fatalf("readmit: got %s and %v", out, err)
 	}
 	agent.start()

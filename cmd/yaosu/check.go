@@ -89,9 +89,6 @@ func checkAction(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	// Before it becomes part of a subject or is sent anywhere.
-	if !schema.ValidOrg(q.Org) || !schema.ValidRegion(q.Region) {
-		return usageErrorf("--org %q, --region %q: want an institution of letters and digits, and 6 digits", q.Org, q.Region)
-	}
 	if err := q.Validate(); err != nil {
 		return usageErrorf("%s", err)
 	}

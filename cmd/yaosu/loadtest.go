@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v3"
 
 	"yaosu/detect"
+	"yaosu/gate/sender"
 	"yaosu/ingest"
 	"yaosu/loadtest"
 	"yaosu/schema"
@@ -128,6 +131,26 @@ func perSecond(flag, s string) (float64, error) {
 	return n, nil
 }
 
+// onThisMachine refuses others.
+func onThisMachine(list ...address) error {
+	for _, at := range list {
+		if !loadtest.Local(at.url) {
+			return fmt.Errorf("%s is not on this machine: made-up scans in a real database do harm", redacted(at.url))
+		}
+	}
+	return nil
+}
+
+// mustBeOpen says so when the system may refuse what nobody has a credential for. How
+// it was started cannot be seen from here.
+func mustBeOpen(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
+	shut, err := sender.Any(ctx, js)
+	if shut {
+		log.Warn("there are credentials: made-up institutions, which have none, are refused, unless the system was started with --senders open")
+	}
+	return err
+}
+
 func runLoadtest(ctx context.Context, cmd *cli.Command) error {
 	flags, err := readLoadFlags(cmd)
 	if err != nil {
@@ -142,10 +165,8 @@ func runLoadtest(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	if !cmd.Bool("allow-remote") {
-		for _, at := range []string{natsAt.url, clickHouseAt.url} {
-			if !loadtest.Local(at) {
-				return fmt.Errorf("%s is not on this machine: made-up scans in a real database do harm; if it is meant for that, say --allow-remote", redacted(at))
-			}
+		if err := onThisMachine(natsAt, clickHouseAt); err != nil {
+			return fmt.Errorf("%w; if it is meant for that, say --allow-remote", err)
 		}
 	}
 	js, err := openJetStream(ctx, cmd)
@@ -153,6 +174,9 @@ func runLoadtest(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	defer js.Conn().Close()
+	if err := mustBeOpen(ctx, js, newLog(cmd)); err != nil {
+		return err
+	}
 	conn, err := openClickHouse(ctx, cmd)
 	if err != nil {
 		return err

@@ -80,8 +80,8 @@ func runCheckLoad(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		if !loadtest.Local(at.url) {
-			return fmt.Errorf("%s is not on this machine: made-up scans in a real database do harm", redacted(at.url))
+		if err := onThisMachine(at); err != nil {
+			return err
 		}
 	}
 	js, err := openJetStream(ctx, cmd)
@@ -89,6 +89,9 @@ func runCheckLoad(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	defer js.Conn().Close()
+	if err := mustBeOpen(ctx, js, newLog(cmd)); err != nil {
+		return err
+	}
 	conn, err := openClickHouse(ctx, cmd)
 	if err != nil {
 		return err

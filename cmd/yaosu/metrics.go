@@ -26,52 +26,53 @@ func newCounted() *counted {
 	return c
 }
 
-// counter registers a count that only grows. Names are constants: two of the same
-// are a mistake of ours.
-func (c *counted) counter(name, help string, value func() float64) {
-	c.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+// measure is one number that a part counts in a C.
+type measure[C any, N uint64 | float64] struct {
+	name, help string
+	of         func(C) N
 }
 
-func (c *counted) gauge(name, help string, value func() float64) {
-	c.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+// counters registers counts that only grow. Names are constants: two of the same are a
+// mistake of ours.
+func counters[C any, N uint64 | float64](c *counted, now func() C, list []measure[C, N]) {
+	for _, m := range list {
+		c.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: m.name, Help: m.help},
+			func() float64 { return float64(m.of(now())) }))
+	}
+}
+
+func gauges[C any, N uint64 | float64](c *counted, now func() C, list []measure[C, N]) {
+	for _, m := range list {
+		c.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.name, Help: m.help},
+			func() float64 { return float64(m.of(now())) }))
+	}
 }
 
 func (c *counted) sink(s *gate.JetStreamSink) {
-	for _, m := range []struct {
-		name, help string
-		of         func(gate.SinkCounts) uint64
-	}{
+	counters(c, s.Counts, []measure[gate.SinkCounts, uint64]{
 		{"yaosu_gate_messages_total", "Messages that NATS acknowledged.", func(c gate.SinkCounts) uint64 { return c.Messages }},
 		{"yaosu_gate_message_events_total", "Events in these messages.", func(c gate.SinkCounts) uint64 { return c.Events }},
 		{"yaosu_gate_batches_total", "Atomic batches of messages that NATS stored by one acknowledgement.", func(c gate.SinkCounts) uint64 { return c.Batches }},
 		{"yaosu_gate_messages_failed_total", "Messages that NATS did not acknowledge.", func(c gate.SinkCounts) uint64 { return c.Failed }},
-	} {
-		c.counter(m.name, m.help, func() float64 { return float64(m.of(s.Counts())) })
-	}
+	})
 }
 
 func (c *counted) spool(s *scanner.Spool) {
-	for _, m := range []struct {
-		name, help string
-		of         func(scanner.Status) float64
-	}{
+	gauges(c, s.Status, []measure[scanner.Status, float64]{
 		{"yaosu_scanner_pending_events", "Events on disk that NATS has not acknowledged.", func(s scanner.Status) float64 { return float64(s.Pending) }},
 		{"yaosu_scanner_oldest_timestamp_seconds", "When the oldest of them was stored, 0 when none waits.", func(s scanner.Status) float64 { return unixSeconds(s.Oldest) }},
 		{"yaosu_scanner_spool_bytes", "Bytes of the spool's files.", func(s scanner.Status) float64 { return float64(s.Bytes) }},
 		{"yaosu_scanner_spool_limit_bytes", "Bytes at which nothing new is taken.", func(s scanner.Status) float64 { return float64(s.MaxBytes) }},
 		{"yaosu_scanner_set_aside_events", "Events that NATS will never take, in set-aside.ndjson.", func(s scanner.Status) float64 { return float64(s.SetAside) }},
 		{"yaosu_scanner_connected", "1 while NATS is connected.", func(s scanner.Status) float64 { return oneIf(s.Connected) }},
-	} {
-		c.gauge(m.name, m.help, func() float64 { return m.of(s.Status()) })
-	}
-	c.counter("yaosu_scanner_sent_events_total", "Events that NATS acknowledged.", func() float64 { return float64(s.Status().Drained) })
+	})
+	counters(c, s.Status, []measure[scanner.Status, uint64]{
+		{"yaosu_scanner_sent_events_total", "Events that NATS acknowledged.", func(s scanner.Status) uint64 { return uint64(s.Drained) }},
+	})
 }
 
 func (c *counted) ingest(metrics *ingest.Metrics) {
-	for _, m := range []struct {
-		name, help string
-		of         func(ingest.Counts) uint64
-	}{
+	counters(c, metrics.Snapshot, []measure[ingest.Counts, uint64]{
 		{"yaosu_ingest_read_total", "Messages read, those read again too.", func(c ingest.Counts) uint64 { return c.Read }},
 		{"yaosu_ingest_messages_total", "Messages stored to their end.", func(c ingest.Counts) uint64 { return c.Messages }},
 		{"yaosu_ingest_events_total", "Events stored in the table.", func(c ingest.Counts) uint64 { return c.Events }},
@@ -83,22 +84,16 @@ func (c *counted) ingest(metrics *ingest.Metrics) {
 		{"yaosu_ingest_rewinds_total", "Times a stretch was read again.", func(c ingest.Counts) uint64 { return c.Rewinds }},
 		{"yaosu_ingest_adopted_total", "Stretches taken over from ingesters that were gone.", func(c ingest.Counts) uint64 { return c.Adopted }},
 		{"yaosu_ingest_lost_total", "Batches dropped as another ingester had taken the stretch over.", func(c ingest.Counts) uint64 { return c.Lost }},
-	} {
-		c.counter(m.name, m.help, func() float64 { return float64(m.of(metrics.Snapshot())) })
-	}
-	c.gauge("yaosu_ingest_waiting_messages", "Messages of the stream that are not in the table yet: the lag.",
-		func() float64 { return float64(metrics.Snapshot().Waiting) })
-	c.gauge("yaosu_ingest_stored_sequence", "Sequence up to which all is in the table.",
-		func() float64 { return float64(metrics.Snapshot().Stored) })
-	c.gauge("yaosu_ingest_last_received_timestamp_seconds", "When the stream took the newest message that is stored, 0 before the first.",
-		func() float64 { return unixSeconds(metrics.Snapshot().LastReceived) })
+	})
+	gauges(c, metrics.Snapshot, []measure[ingest.Counts, float64]{
+		{"yaosu_ingest_waiting_messages", "Messages of the stream that are not in the table yet: the lag.", func(c ingest.Counts) float64 { return float64(c.Waiting) }},
+		{"yaosu_ingest_stored_sequence", "Sequence up to which all is in the table.", func(c ingest.Counts) float64 { return float64(c.Stored) }},
+		{"yaosu_ingest_last_received_timestamp_seconds", "When the stream took the newest message that is stored, 0 before the first.", func(c ingest.Counts) float64 { return unixSeconds(c.LastReceived) }},
+	})
 }
 
 func (c *counted) detect(metrics *detect.Metrics) {
-	for _, m := range []struct {
-		name, help string
-		of         func(detect.Counts) uint64
-	}{
+	counters(c, metrics.Snapshot, []measure[detect.Counts, uint64]{
 		{"yaosu_detect_passes_total", "Passes made, those that failed in part too.", func(c detect.Counts) uint64 { return c.Passes }},
 		{"yaosu_detect_passes_failed_total", "Passes with an error.", func(c detect.Counts) uint64 { return c.Failed }},
 		{"yaosu_detect_arrivals_total", "Rows of scans that came in.", func(c detect.Counts) uint64 { return c.Arrivals }},
@@ -108,20 +103,15 @@ func (c *counted) detect(metrics *detect.Metrics) {
 		{"yaosu_detect_suspects_explained_total", "Suspects that later events explained.", func(c detect.Counts) uint64 { return c.Explained }},
 		{"yaosu_detect_read_rows_total", "Rows that ClickHouse read meanwhile.", func(c detect.Counts) uint64 { return c.ReadRows }},
 		{"yaosu_detect_read_bytes_total", "Bytes that ClickHouse read meanwhile, uncompressed.", func(c detect.Counts) uint64 { return c.ReadBytes }},
-	} {
-		c.counter(m.name, m.help, func() float64 { return float64(m.of(metrics.Snapshot())) })
-	}
-	c.gauge("yaosu_detect_last_pass_seconds", "How long the newest pass took.",
-		func() float64 { return metrics.Snapshot().LastTook.Seconds() })
-	c.gauge("yaosu_detect_last_pass_timestamp_seconds", "When it ended, 0 before the first.",
-		func() float64 { return unixSeconds(metrics.Snapshot().LastEnded) })
+	})
+	gauges(c, metrics.Snapshot, []measure[detect.Counts, float64]{
+		{"yaosu_detect_last_pass_seconds", "How long the newest pass took.", func(c detect.Counts) float64 { return c.LastTook.Seconds() }},
+		{"yaosu_detect_last_pass_timestamp_seconds", "When it ended, 0 before the first.", func(c detect.Counts) float64 { return unixSeconds(c.LastEnded) }},
+	})
 }
 
 func (c *counted) check(metrics *check.Metrics) {
-	for _, m := range []struct {
-		name, help string
-		of         func(check.Counts) uint64
-	}{
+	counters(c, metrics.Snapshot, []measure[check.Counts, uint64]{
 		{"yaosu_check_checks_total", "Checks answered.", func(c check.Counts) uint64 { return c.Checks }},
 		{"yaosu_check_codes_total", "Codes they asked about.", func(c check.Counts) uint64 { return c.Codes }},
 		{"yaosu_check_stops_total", "Codes that must not be settled.", func(c check.Counts) uint64 { return c.Stops }},
@@ -130,13 +120,8 @@ func (c *counted) check(metrics *check.Metrics) {
 		{"yaosu_check_refused_total", "Requests that were none.", func(c check.Counts) uint64 { return c.Refused }},
 		{"yaosu_check_events_total", "Events of the stream that were read.", func(c check.Counts) uint64 { return c.Events }},
 		{"yaosu_check_rebuilds_total", "Times the index was made anew from the table.", func(c check.Counts) uint64 { return c.Rebuilds }},
-	} {
-		c.counter(m.name, m.help, func() float64 { return float64(m.of(metrics.Snapshot())) })
-	}
-	for _, m := range []struct {
-		name, help string
-		of         func(check.Counts) float64
-	}{
+	})
+	gauges(c, metrics.Snapshot, []measure[check.Counts, float64]{
 		{"yaosu_check_ready", "1 while all that is known is in the index, else answers are degraded.", func(c check.Counts) float64 { return oneIf(c.Ready) }},
 		{"yaosu_check_uploads", "Uploads of sales and returns in the index.", func(c check.Counts) float64 { return float64(c.Uploads) }},
 		{"yaosu_check_files", "Files of the index.", func(c check.Counts) float64 { return float64(c.Runs) }},
@@ -144,9 +129,7 @@ func (c *counted) check(metrics *check.Metrics) {
 		{"yaosu_check_disk_bytes", "Bytes of its files.", func(c check.Counts) float64 { return float64(c.Disk) }},
 		{"yaosu_check_applied_sequence", "Sequence of the stream up to which the index knows everything.", func(c check.Counts) float64 { return float64(c.Applied) }},
 		{"yaosu_check_behind_messages", "Messages of the stream that it does not know yet.", func(c check.Counts) float64 { return float64(c.Behind) }},
-	} {
-		c.gauge(m.name, m.help, func() float64 { return m.of(metrics.Snapshot()) })
-	}
+	})
 	c.registry.MustRegister(checkTook{metrics, prometheus.NewDesc("yaosu_check_seconds", "Time a check took, without the way to it.", nil, nil)})
 }
 
@@ -231,8 +214,9 @@ func (c *counted) agent(a *offline.Agent) {
 }
 
 func (c *counted) engine(e *local.Engine) {
-	c.counter("yaosu_local_engine_restarts_total", "Times the embedded ClickHouse died and was started again.",
-		func() float64 { return float64(e.Restarts()) })
+	counters(c, e.Restarts, []measure[int, uint64]{
+		{"yaosu_local_engine_restarts_total", "Times the embedded ClickHouse died and was started again.", func(n int) uint64 { return uint64(n) }},
+	})
 }
 
 func oneIf(yes bool) float64 {

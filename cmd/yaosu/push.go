@@ -65,14 +65,17 @@ func runPush(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if !loadtest.Local(door.url) {
-		return fmt.Errorf("%s is not on this machine: made-up scans in a real database do harm", door.url)
+	if err := onThisMachine(door); err != nil {
+		return err
 	}
 	js, err := openJetStream(ctx, cmd)
 	if err != nil {
 		return err
 	}
 	defer js.Conn().Close()
+	if err := mustBeOpen(ctx, js, newLog(cmd)); err != nil {
+		return err
+	}
 	conn, err := openClickHouse(ctx, cmd)
 	if err != nil {
 		return err

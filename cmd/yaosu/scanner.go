@@ -75,12 +75,16 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 		}
 		return printSpool(out, dir, st)
 	}
-	cfg, err := spoolConfig(cmd)
-	if err != nil {
-		return err
+	cfg := scanner.SpoolConfig{
+		Dir:      dir,
+		MaxBytes: cmd.Int64("spool-bytes"),
+		Log:      newLog(cmd).With("part", "scanner"),
 	}
 	if cmd.Bool("readmit") {
 		return readmit(ctx, out, cfg)
+	}
+	if err := upstream(cmd, &cfg); err != nil {
+		return err
 	}
 	senders, err := agentSenders(cmd.StringSlice("org"))
 	if err != nil {
@@ -165,15 +169,11 @@ func readmit(ctx context.Context, out io.Writer, cfg scanner.SpoolConfig) (err e
 // till's machine is small.
 const agentMemory = 96 << 20
 
-func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
-	cfg := scanner.SpoolConfig{
-		Dir:      cmd.String("spool"),
-		MaxBytes: cmd.Int64("spool-bytes"),
-		Log:      newLog(cmd).With("part", "scanner"),
-	}
+// upstream says in cfg where the spool sends to, and as whom.
+func upstream(cmd *cli.Command, cfg *scanner.SpoolConfig) error {
 	at, err := natsAddress(cmd)
 	if err != nil {
-		return cfg, err
+		return err
 	}
 	cfg.NATS = at.url
 	path := cmd.String("credential")
@@ -181,19 +181,19 @@ func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
 		if name, ok := senderOf(cfg.NATS); ok {
 			cfg.Options = append(cfg.Options, nats.CustomInboxPrefix(sender.InboxPrefix(name)))
 		}
-		return cfg, nil
+		return nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return cfg, fmt.Errorf("read the credential: %w", err)
+		return fmt.Errorf("read the credential: %w", err)
 	}
 	if strings.Contains(string(text), "BEGIN NATS USER JWT") {
 		cfg.Options = append(cfg.Options, nats.UserCredentials(path))
-		return cfg, nil
+		return nil
 	}
 	u, err := url.Parse(cfg.NATS)
 	if err != nil || u.User.Username() == "" {
-		return cfg, usageErrorf("whose is the token in %s? Name it in the URL: --nats nats://NAME@host:4222", path)
+		return usageErrorf("whose is the token in %s? Name it in the URL: --nats nats://NAME@host:4222", path)
 	}
 	name := u.User.Username()
 	u.User = nil // it would be preferred to what follows
@@ -208,7 +208,7 @@ func spoolConfig(cmd *cli.Command) (scanner.SpoolConfig, error) {
 			}
 			return name, strings.TrimSpace(string(text))
 		}))
-	return cfg, nil
+	return nil
 }
 
 // till is who comes to an agent: somebody on this machine, without a credential, who

@@ -21,8 +21,8 @@ func traceCommand() *cli.Command {
 		ArgsUsage: "CODE",
 		Description: "CODE is taken in every form a scanner reads it: 20 digits, a GS1 element string with or\n" +
 			"without brackets and symbology prefix, a GS1 Digital Link, an MA code. A manufacturer's own\n" +
-			"code is told apart by the drug it was billed as: give --drug, or see all drugs.\n" +
-			"Persons are shown as pseudonyms.\n\n" +
+			"code is told apart by the drug it was billed as: write 'DRUG CODE', as lists do, or give\n" +
+			"--drug, or see all drugs. Persons are shown as pseudonyms.\n\n" +
 			"Examples:\n" +
 			"  yaosu trace 81234567890123456789\n" +
 			"  yaosu trace '(01)06901234567892(21)A1B2C3' --format ndjson",
@@ -41,7 +41,14 @@ func traceAction(ctx context.Context, cmd *cli.Command) error {
 	if strings.TrimSpace(cmd.Args().First()) == "" {
 		return usageErrorf("yaosu trace needs a CODE, got an empty one")
 	}
-	code := schema.NewClassifier(nil).Classify(cmd.Args().First(), cmd.String("drug"))
+	classify := schema.NewClassifier(nil)
+	code := classify.Classify(cmd.Args().First(), cmd.String("drug"))
+	// Lists name a manufacturer's own code after its drug. No code has a blank.
+	if drug, raw, both := strings.Cut(cmd.Args().First(), " "); both && cmd.String("drug") == "" {
+		if own := classify.Classify(raw, drug); own.Key == cmd.Args().First() {
+			code = own
+		}
+	}
 	conn, err := openClickHouse(ctx, cmd)
 	if err != nil {
 		return err

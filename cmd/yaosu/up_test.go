@@ -190,7 +190,7 @@ func (l *upProcess) throughTheDoor() {
 	ask("POST", "/v1/scans", `{"event_id":"gone","kind":"void","time":"2026-03-02T10:00:00+08:00","org":"P01","region":"330106","reverses":"nothing"}`, `"accepted":1`)
 	ask("POST", "/v1/check", `{"codes":["81234560000000000099"],"org":"P01","region":"330106"}`, `"decision":`)
 	ask("GET", "/v1/codes/81234560000000000099", "", `"events":[]`)
-	for _, metric := range []string{"yaosu_gate_messages_total 1", "yaosu_ingest_events_total", "yaosu_detect_passes_total", "yaosu_local_engine_restarts_total 0"} {
+	for _, metric := range []string{"yaosu_gate_messages_total 1", "yaosu_ingest_events_total", "yaosu_detect_passes_total", "yaosu_check_checks_total 1", "yaosu_check_seconds_count 1", "yaosu_local_engine_restarts_total 0"} {
 		ask("GET", "/metrics", "", metric)
 	}
 }

@@ -101,6 +101,22 @@ func Open(ctx context.Context, js jetstream.JetStream, replicas int) (*Register,
 	return &Register{kv, js.Conn()}, nil
 }
 
+// Any tells whether there is a credential, good or revoked. It makes no bucket.
+func Any(ctx context.Context, js jetstream.JetStream) (bool, error) {
+	kv, err := js.KeyValue(ctx, Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open the bucket %s: %w", Bucket, err)
+	}
+	status, err := kv.Status(ctx)
+	if err != nil {
+		return false, fmt.Errorf("look into the bucket %s: %w", Bucket, err)
+	}
+	return status.Values() > 0, nil
+}
+
 // Add makes a credential, or adds to the one of that name. A revoked one is made
 // anew, and has what it is given now alone. The token is returned when one was
 // made; nobody can see it again.
