@@ -19,7 +19,8 @@ var _ filter.Source = (*Checker)(nil)
 // not undone (contract.md, section 8), from what this index knows. It is read beside
 // the answers, which wait for it nowhere longer than for the newest sale to be put in.
 func (c *Checker) Settled(context.Context) (*filter.Settled, error) {
-	asOf := time.Now().Add(-behindTime)
+	// So long it may take until it shows that the index is behind.
+	asOf := time.Now().Add(-behindTime - beat - beatTime)
 	s := c.store.Load()
 	if s == nil || c.away.Load() != nil {
 		return nil, filter.ErrNotReady

@@ -64,9 +64,10 @@ const (
 	defaultEvery = time.Hour
 	defaultCodes = 1 << 18
 
-	enough     = 10_000         // one change in so many uploads
-	mostIdle   = 24 * time.Hour // after which any change will do
-	retryTime  = 5 * time.Second
+	enough     = 10_000          // one change in so many uploads
+	mostIdle   = 24 * time.Hour  // after which any change will do
+	retryTime  = 5 * time.Second // when the index is not ready
+	failedTime = time.Minute
 	stale      = 32 // a part is made anew when more than one in so many of its codes changed
 	growth     = 4  // a layer is by this larger than all above it
 	restFactor = 3  // times as long as it worked it rests
@@ -111,6 +112,7 @@ func (b *Builder) Run(ctx context.Context) error {
 			case errors.Is(err, ErrNotReady):
 				wait = min(wait, retryTime)
 			case err != nil:
+				wait = min(wait, failedTime)
 				b.Log.Warn("the filter of what is settled could not be made", "error", err)
 			}
 		}
