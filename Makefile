@@ -14,7 +14,10 @@ SEED ?= 0
 SCANS ?= 100000000
 NEW ?= 1000000
 
-.PHONY: help build engine demo up test faults durability chaos chaos-agent check alarms generate bench bench-detect rule fuzz vuln clean
+# Of make bench-filter: how many codes are settled.
+CODES ?= 10000000
+
+.PHONY: help build engine demo up test faults durability chaos chaos-agent check alarms generate bench bench-detect bench-filter rule fuzz vuln clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -71,6 +74,10 @@ bench: engine ## measure: publish to table, as ratios to what the engine alone c
 
 bench-detect: engine ## measure over SCANS=100000000: bytes a scan, passes, NEW=1000000 more; KEEP=DIR keeps them
 	go test -v ./detect -run '^$$' -bench Scale -benchtime 1x -timeout 24h -scans $(SCANS) -new $(NEW) $(if $(KEEP),-data $(abspath $(KEEP)))
+
+bench-filter: ## measure the filter for agents over CODES=10000000: making it, finding in it, and beside checks
+	go test ./gate/filter -run '^$$' -bench . -benchtime 2s -timeout 60m -codes $(CODES)
+	go test ./gate/check -run '^$$' -bench Filter -benchtime 1x -timeout 60m -boxes $(CODES)
 
 fuzz: engine ## fuzz what outsiders send, a minute each
 	for target in FuzzClassify FuzzDecodeJSON FuzzEvents FuzzArrow FuzzScrubPerson FuzzReadCSV; do \

@@ -41,6 +41,9 @@ type Config struct {
 	// Check answers POST /v1/check.
 	Check Checker
 
+	// Filter answers GET /v1/filter.
+	Filter Filter
+
 	// Lives is the database GET /v1/codes reads.
 	Lives *schema.Conn
 

@@ -108,7 +108,7 @@ func newAPITest(t *testing.T) *apiTest {
 	js := streams(t)
 	sink := gate.NewJetStreamSink(js)
 	url := open(t, gate.Config{
-		Sink: sink, Refused: sink, Check: &answering{}, Lives: database(t),
+		Sink: sink, Refused: sink, Check: &answering{}, Lives: database(t), Filter: made(t, "5f3c0e1d9a7b2468"),
 		Senders: holders{
 			"TOKEN":  {Name: "example", Orgs: map[string]string{"P42010600012": "420106"}},
 			"READER": {Name: "bureau", Reads: true},

@@ -67,6 +67,11 @@ func (d *door) routes() []route {
 	if d.Check != nil {
 		list = append(list, route{"POST", "/v1/check", senders, (*door).check})
 	}
+	if d.Filter != nil {
+		list = append(list,
+			route{"GET", "/v1/filter", senders, (*door).filterManifest},
+			route{"GET", "/v1/filter/{part}", senders, (*door).filterPart})
+	}
 	if d.Lives != nil {
 		list = append(list, route{"GET", "/v1/codes/{code...}", readers, (*door).life})
 	}

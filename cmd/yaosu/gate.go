@@ -53,6 +53,7 @@ func doorFlags() []cli.Flag {
 		&cli.StringFlag{Name: "tls-client-ca", Usage: "`FILE` with the authorities whose client certificates are looked up among the credentials"},
 		sendersFlag("who may publish and ask without a credential (`WHO`): auto is everybody on this machine until the first `yaosu org add`, strict is nobody, open is everybody who reaches the door, from other machines too"),
 		&cli.FloatFlag{Name: "door-rate", Usage: "most requests a second `N` of one credential, with bursts of twice that; 0: no limit", Value: 200},
+		filterEvery(),
 		&cli.IntFlag{Name: "door-clients", Usage: "most clients `N` that are connected at a time; more wait", Value: 20_000, Validator: atLeastOne},
 	}
 }
@@ -105,6 +106,11 @@ func runGate(ctx context.Context, cmd *cli.Command) error {
 		}
 		cfg.Check = checker
 		counted.check(checker.Metrics)
+		makes, err := makeFilter(cmd, &cfg, checker, dir, counted)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return makes(running) })
 		group.Go(func() error { return checker.Run(running) })
 		group.Go(func() error { return checker.Serve(running, js.Conn()) })
 	}

@@ -9,6 +9,8 @@ import (
 	"yaosu/detect"
 	"yaosu/gate"
 	"yaosu/gate/check"
+	"yaosu/gate/filter"
+	"yaosu/gate/offline"
 	"yaosu/ingest"
 	"yaosu/local"
 	"yaosu/scanner"
@@ -149,6 +151,50 @@ func (t checkTook) Collect(to chan<- prometheus.Metric) {
 		all = b.Count // of the last, which has no bound
 	}
 	to <- prometheus.MustNewConstHistogram(t.desc, all, counts.TookSum.Seconds(), buckets)
+}
+
+// filter is of who makes filters.
+func (c *counted) filter(metrics *filter.BuildMetrics) {
+	counters(c, metrics.Snapshot, []measure[filter.BuildCounts, uint64]{
+		{"yaosu_filter_builds_total", "Versions of the filter of settled codes that were made.", func(c filter.BuildCounts) uint64 { return c.Builds }},
+		{"yaosu_filter_builds_failed_total", "Versions that could not be made.", func(c filter.BuildCounts) uint64 { return c.Failed }},
+		{"yaosu_filter_builds_skipped_total", "Times too little had changed for a new version.", func(c filter.BuildCounts) uint64 { return c.Skipped }},
+		{"yaosu_filter_parts_total", "Parts that were made.", func(c filter.BuildCounts) uint64 { return c.Parts }},
+	})
+	gauges(c, metrics.Snapshot, []measure[filter.BuildCounts, float64]{
+		{"yaosu_filter_codes", "Codes in the filter.", func(c filter.BuildCounts) float64 { return float64(c.Codes) }},
+		{"yaosu_filter_bytes", "Bytes of the filter.", func(c filter.BuildCounts) float64 { return float64(c.Bytes) }},
+		{"yaosu_filter_layers", "Layers of the filter.", func(c filter.BuildCounts) float64 { return float64(c.Layers) }},
+		{"yaosu_filter_as_of_timestamp_seconds", "Up to when it has everything, 0 before the first.", func(c filter.BuildCounts) float64 { return unixSeconds(c.AsOf) }},
+		{"yaosu_filter_build_seconds", "How long the newest version took, rests included.", func(c filter.BuildCounts) float64 { return c.Took.Seconds() }},
+		{"yaosu_filter_build_work_seconds", "How long of that was work.", func(c filter.BuildCounts) float64 { return c.Worked.Seconds() }},
+	})
+}
+
+// fetched is of an agent that fetches one.
+func (c *counted) fetched(metrics *filter.FetchMetrics) {
+	counters(c, metrics.Snapshot, []measure[filter.FetchCounts, uint64]{
+		{"yaosu_scanner_filter_fetches_total", "Times a newer filter was asked for.", func(c filter.FetchCounts) uint64 { return c.Fetches }},
+		{"yaosu_scanner_filter_fetches_failed_total", "Times that failed.", func(c filter.FetchCounts) uint64 { return c.Failed }},
+		{"yaosu_scanner_filter_parts_total", "Parts that were fetched.", func(c filter.FetchCounts) uint64 { return c.Parts }},
+		{"yaosu_scanner_filter_parts_resumed_total", "Of them those that were gone on with.", func(c filter.FetchCounts) uint64 { return c.Resumed }},
+		{"yaosu_scanner_filter_parts_damaged_total", "Parts that came damaged and were thrown away.", func(c filter.FetchCounts) uint64 { return c.Damaged }},
+		{"yaosu_scanner_filter_bytes_total", "Bytes of parts that were fetched.", func(c filter.FetchCounts) uint64 { return c.Bytes }},
+	})
+	gauges(c, metrics.Snapshot, []measure[filter.FetchCounts, float64]{
+		{"yaosu_scanner_filter_codes", "Codes in the filter that is here.", func(c filter.FetchCounts) float64 { return float64(c.Codes) }},
+		{"yaosu_scanner_filter_as_of_timestamp_seconds", "Up to when it has everything, 0 when there is none.", func(c filter.FetchCounts) float64 { return unixSeconds(c.AsOf) }},
+		{"yaosu_scanner_filter_asked_timestamp_seconds", "When it was last known to be the newest.", func(c filter.FetchCounts) float64 { return unixSeconds(c.Asked) }},
+	})
+}
+
+// agent is of one that answers checks by itself.
+func (c *counted) agent(a *offline.Agent) {
+	for word, answer := range map[string]filter.Answer{"perhaps": filter.Perhaps, "absent": filter.Absent, "unknown": filter.Unknown} {
+		c.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "yaosu_scanner_offline_codes_total", Help: "Codes of checks that were answered here, by what the filter said.", ConstLabels: prometheus.Labels{"answer": word}},
+			func() float64 { return float64(a.Answered(answer)) }))
+	}
 }
 
 func (c *counted) engine(e *local.Engine) {

@@ -36,16 +36,18 @@ func scannerCommand() *cli.Command {
 			"/v1/check, GET /healthz, /readyz, /metrics. It answers when an event is on disk here, and\n" +
 			"sends it to NATS whenever the network allows: after a power cut, after ten days, each sale\n" +
 			"once and in its order. A check is asked upstream; while nobody answers there, the reply is a\n" +
-			"warning with `degraded`, and says when the box was sold here before.\n\n" +
+			"warning with `degraded`, and says when the box was sold here before. With --gate it also keeps\n" +
+			"a filter of all settled codes and says whether the box may have been settled elsewhere.\n\n" +
 			"Ask who runs the system for a credential (they say `yaosu org add`), write the token into a\n" +
 			"file that only the agent can read, and name the credential in the URL. Example:\n\n" +
 			"  yaosu scanner --nats nats://renmin@nats.example.org:4222 --credential renmin.token \\\n" +
-			"                --spool /var/lib/yaosu-scanner --org P53090200417:530902\n\n" +
+			"                --spool /var/lib/yaosu-scanner --org P53090200417:530902 \\\n" +
+			"                --gate https://gate.example.org:8443\n\n" +
 			"Then point the till to http://" + agentDoor + " and look how it is:\n\n" +
 			"  yaosu scanner --status --spool /var/lib/yaosu-scanner\n\n" +
 			"Events that NATS will never take are in set-aside.ndjson of the spool, with the reason. When\n" +
 			"the reason is gone, stop the agent and run it once with --readmit. docs/agent.md tells all.",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` of the door, host:port; of this machine only, as there is no credential to show", Value: agentDoor},
 			&cli.StringFlag{Name: "spool", Usage: "`DIR` where events wait, of this agent alone", Value: "./yaosu-spool"},
 			&cli.Int64Flag{Name: "spool-bytes", Usage: "most `BYTES` of the spool; then nothing new is taken. 1 GiB is about two million events", Value: 1 << 30, Validator: atLeastOneByte},
@@ -54,7 +56,7 @@ func scannerCommand() *cli.Command {
 			&cli.DurationFlag{Name: "check-patience", Usage: "longest `TIME` a check waits for the answer from upstream", Value: 800 * time.Millisecond},
 			&cli.BoolFlag{Name: "status", Usage: "only print what waits in the spool; the agent may run"},
 			&cli.BoolFlag{Name: "readmit", Usage: "only put back what was set aside, to be sent again; the agent must not run"},
-		},
+		}, agentFilterFlags()...),
 		Action: runScanner,
 	}
 }
@@ -102,13 +104,22 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	}
 	defer func() { err = errors.Join(err, spool.Close()) }()
 	log := cfg.Log
-	agent, err := offline.Open(offline.Config{Sink: spoolSink{spool}, Conn: spool.Conn, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
+	counted := newCounted()
+	counted.spool(spool)
+	var agent *offline.Agent
+	settled, fetcher, err := fetchFilter(cmd, dir, func() bool { return agent.Idle() }, counted, log)
+	if err != nil {
+		return err
+	}
+	if settled != nil {
+		defer func() { err = errors.Join(err, settled.Close()) }()
+	}
+	agent, err = offline.Open(offline.Config{Sink: spoolSink{spool}, Conn: spool.Conn, Settled: settled, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
-	counted := newCounted()
-	counted.spool(spool)
+	counted.agent(agent)
 	door := gate.Config{
 		Listener: listener,
 		Senders:  senders,
@@ -133,6 +144,9 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 		return gate.Run(ctx, door)
 	})
 	group.Go(func() error { return spool.Run(drain) })
+	if fetcher != nil {
+		group.Go(func() error { return fetcher.Run(ctx) })
+	}
 	return group.Wait()
 }
 

@@ -326,12 +326,17 @@ func (s *system) openDoor() (err error) {
 // way of a scan: the door, then the ingester with what it holds.
 func (s *system) run(ctx context.Context) error {
 	strict := func() bool { return !s.directory.Open() }
-	checker, err := newChecker(filepath.Join(s.dir, "check"), s.conn, s.js, s.key, strict, s.log)
+	index := filepath.Join(s.dir, "check")
+	checker, err := newChecker(index, s.conn, s.js, s.key, strict, s.log)
 	if err != nil {
 		return err
 	}
 	s.behind.Check = checker
 	s.counted.check(checker.Metrics)
+	makes, err := makeFilter(s.cmd, &s.behind, checker, index, s.counted)
+	if err != nil {
+		return err
+	}
 	group, doors := errgroup.WithContext(ctx)
 	behind, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -349,6 +354,7 @@ func (s *system) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return s.runDetect(behind) })
 	group.Go(func() error { return checker.Run(behind) })
+	group.Go(func() error { return makes(doors) })
 	group.Go(func() error { return checker.Serve(doors, s.nc) })
 	group.Go(func() error {
 		<-doors.Done()

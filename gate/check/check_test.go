@@ -608,7 +608,7 @@ func TestMessagesOfEveryFormAreSeen(t *testing.T) {
 
 // Some software puts one code of good form wherever it has none.
 func TestACodeThatEverybodyUploadsHoldsNobodyUp(t *testing.T) {
-	scans := boxes(300_000)
+	scans := slices.Collect(boxes(300_000))
 	for i := range scans {
 		scans[i].Codes = []string{codes["bare"]}
 		scans[i].Kind = []schema.Kind{schema.Sale, schema.SaleReturn}[i%2]
@@ -618,7 +618,7 @@ func TestACodeThatEverybodyUploadsHoldsNobodyUp(t *testing.T) {
 	for i := range own {
 		scans[i].Codes = []string{codes["box"]}
 	}
-	checker, err := check.Over(t.TempDir(), testKey(t), nil, scans, 40_000, now)
+	checker, err := check.Over(t.TempDir(), testKey(t), nil, slices.Values(scans), 40_000, now)
 	if err != nil {
 		t.Fatal(err)
 	}

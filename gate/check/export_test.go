@@ -1,6 +1,7 @@
 package check
 
 import (
+	"iter"
 	"time"
 
 	"yaosu/schema"
@@ -18,7 +19,7 @@ type Pack struct {
 
 // Over returns a Checker over scans alone, without table and stream, that takes the
 // moment they were received for their own. Uploads become a run each limit of them.
-func Over(dir string, key *schema.PersonKey, packs map[string]Pack, scans []schema.Scan, limit int, now time.Time) (*Checker, error) {
+func Over(dir string, key *schema.PersonKey, packs map[string]Pack, scans iter.Seq[schema.Scan], limit int, now time.Time) (*Checker, error) {
 	s := newStore(dir, "test", limit, nil)
 	r := reader{key: key}
 	c := &Checker{Config: Config{Dir: dir, Key: key, CloneDays: 3, Now: func() time.Time { return now }, Metrics: &Metrics{}}, damaged: make(chan error, 1)}
@@ -26,9 +27,11 @@ func Over(dir string, key *schema.PersonKey, packs map[string]Pack, scans []sche
 	for product, p := range packs {
 		ref.packs[product] = pack{p.Drug, p.Larger, p.Holds, p.Units}
 	}
-	for i := range scans {
-		uploads, void := r.read(&scans[i], scans[i].Time, ref.classify)
-		if s.put(uploads, void, uint64(i+1)) {
+	seq := uint64(0)
+	for scan := range scans {
+		seq++
+		uploads, void := r.read(&scan, scan.Time, ref.classify)
+		if s.put(uploads, void, seq) {
 			s.freeze()
 			if err := s.flush(func() bool { return false }); err != nil {
 				return nil, err

@@ -67,7 +67,7 @@ func TestACheckStopsWhatWouldBeAFinding(t *testing.T) {
 		if err := os.Mkdir(room, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		checker, err := check.Over(room, key, packsOf(ref), append(shuffled, scans[:again]...), rapid.SampledFrom([]int{7, 40, 1000}).Draw(t, "limit"), sale.Time)
+		checker, err := check.Over(room, key, packsOf(ref), slices.Values(append(shuffled, scans[:again]...)), rapid.SampledFrom([]int{7, 40, 1000}).Draw(t, "limit"), sale.Time)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -434,36 +434,24 @@ func (r *run) all(failed *error) iter.Seq[keyed] {
 	}
 }
 
-// join makes one run of several that follow each other. Uploads that came twice are
-// kept once.
-func join(dir string, runs []*run, stopped func() bool) (*run, error) {
-	c := cover{Source: runs[0].cover.Source, From: runs[0].cover.From, To: runs[0].cover.To}
+// byCode goes through uploads that come in order of their codes from each of several
+// places, and gives each code once with all its uploads, those that came twice once.
+// They are good until the next one.
+func byCode(from []iter.Seq[keyed], take func(code uint64, uploads []upload) error) error {
 	type head struct {
 		keyed
 		next func() (keyed, bool)
 	}
 	var heads []*head
-	failures := make([]error, len(runs))
-	for i, r := range runs {
-		c.From, c.To = min(c.From, r.cover.From), max(c.To, r.cover.To)
-		c.Table = c.Table || r.cover.Table
-		c.Joined = append(c.Joined, r.name())
-		next, stop := iter.Pull(r.all(&failures[i]))
+	for _, uploads := range from {
+		next, stop := iter.Pull(uploads)
 		defer stop()
 		if first, some := next(); some {
 			heads = append(heads, &head{first, next})
 		}
 	}
-	w, err := newRunWriter(dir, c)
-	if err != nil {
-		return nil, err
-	}
-	defer w.drop()
 	var same []upload // of one code
-	for n := 0; len(heads) > 0; n++ {
-		if n%4096 == 0 && stopped() {
-			return nil, errStopped
-		}
+	for len(heads) > 0 {
 		code := heads[0].code
 		for _, h := range heads[1:] {
 			code = min(code, h.code)
@@ -480,14 +468,42 @@ func join(dir string, runs []*run, stopped func() bool) (*run, error) {
 			return false
 		})
 		slices.SortFunc(same, func(a, b upload) int { return cmp.Or(byTime(&a, &b), cmp.Compare(a.sent, b.sent)) })
-		same = slices.Compact(same)
-		for i := range same {
-			if err := w.add(code, &same[i]); err != nil {
-				return nil, err
-			}
+		if err := take(code, slices.Compact(same)); err != nil {
+			return err
 		}
 	}
-	if err := errors.Join(failures...); err != nil {
+	return nil
+}
+
+// join makes one run of several that follow each other.
+func join(dir string, runs []*run, stopped func() bool) (*run, error) {
+	c := cover{Source: runs[0].cover.Source, From: runs[0].cover.From, To: runs[0].cover.To}
+	failures := make([]error, len(runs))
+	var from []iter.Seq[keyed]
+	for i, r := range runs {
+		c.From, c.To = min(c.From, r.cover.From), max(c.To, r.cover.To)
+		c.Table = c.Table || r.cover.Table
+		c.Joined = append(c.Joined, r.name())
+		from = append(from, r.all(&failures[i]))
+	}
+	w, err := newRunWriter(dir, c)
+	if err != nil {
+		return nil, err
+	}
+	defer w.drop()
+	n := 0
+	err = byCode(from, func(code uint64, uploads []upload) error {
+		if n++; n%4096 == 0 && stopped() {
+			return errStopped
+		}
+		for i := range uploads {
+			if err := w.add(code, &uploads[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(append(failures, err)...); err != nil {
 		return nil, err
 	}
 	return w.finish()

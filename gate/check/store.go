@@ -21,6 +21,8 @@ type store struct {
 	active *newest
 	voids  map[voidName][]void
 	words  map[string]string // each institution and region once
+
+	changes uint64 // uploads and voids that came in
 }
 
 func newStore(dir, source string, limit int, runs []*run) *store {
@@ -71,7 +73,7 @@ func (n *newest) add(code uint64, u *upload) {
 	b := n.chunks[last]
 	here := uint32(last*chunkBytes + len(b))
 	b = binary.LittleEndian.AppendUint32(b, n.first[code])
-	n.chunks[last] = appendUpload(b, code, code, number, u)
+	n.chunks[last] = appendUpload(b, 0, code, number, u)
 	n.first[code] = here
 	n.count++
 }
@@ -80,7 +82,7 @@ func (n *newest) add(code uint64, u *upload) {
 func (n *newest) find(code uint64, to []upload, most int) []upload {
 	for at := n.first[code]; at != 0 && len(to) <= most; {
 		b := n.chunks[at/chunkBytes][at%chunkBytes:]
-		s := scanner{b: b[4:], code: code}
+		s := scanner{b: b[4:]}
 		var u upload
 		p := n.places[s.next(&u)]
 		u.org, u.region = p.org, p.region
@@ -106,6 +108,7 @@ func (s *store) word(text string) string {
 func (s *store) put(uploads []keyed, v *orgVoid, upTo uint64) (full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changes += uint64(len(uploads))
 	for i := range uploads {
 		k := &uploads[i]
 		k.org, k.region = s.word(k.org), s.word(k.region)
@@ -116,6 +119,7 @@ func (s *store) put(uploads []keyed, v *orgVoid, upTo uint64) (full bool) {
 			// A stream that is read again brings voids again.
 			if name.name != 0 && !slices.Contains(s.voids[name], v.void) {
 				s.voids[name] = append(s.voids[name], v.void)
+				s.changes++
 			}
 		}
 	}
@@ -152,18 +156,20 @@ func (s *store) find(code uint64, asked *upload) (life, error) {
 	l := life{uploads: uploads, voids: map[voidName][]void{}}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	take := func(u *upload) {
-		for _, name := range u.names() {
-			if list := s.voids[name]; name.name != 0 && len(list) > 0 {
-				l.voids[name] = list
-			}
-		}
-	}
-	take(asked)
+	s.takeVoids(&l, asked)
 	for i := range uploads {
-		take(&uploads[i])
+		s.takeVoids(&l, &uploads[i])
 	}
 	return l, nil
+}
+
+// takeVoids gives l the voids that name u. mu is held.
+func (s *store) takeVoids(l *life, u *upload) {
+	for _, name := range u.names() {
+		if list := s.voids[name]; name.name != 0 && len(list) > 0 {
+			l.voids[name] = list
+		}
+	}
 }
 
 // freeze sets aside what is in memory for flush.

@@ -4,7 +4,8 @@
 // Its promise: Check returns within Config.Patience whatever the network does. What
 // upstream says is passed on as it is. When upstream is away every answer is a warning
 // and degraded, never a pass and never a stop; where this agent itself has taken in a
-// sale of that box, the warning says so.
+// sale of that box, the warning says so; where it has a filter of what was settled
+// elsewhere (package gate/filter), it says what that says, and of when.
 //
 // Why no stop: what looks like a second sale may be none. The box may be a carton,
 // which only reference data tells; the first sale may have been returned or voided
@@ -12,6 +13,6 @@
 // pharmacist look. contract.md, section 6, has warn for just this.
 //
 // What it remembers are hashes of codes, settlements and events, in a file of its own;
-// no person. What other shops sold it does not know. The file is a hint: it is not synced, and when it is lost or damaged
+// no person. The file is a hint: it is not synced, and when it is lost or damaged
 // answers are less helpful and nothing else happens.
 package offline
