@@ -601,6 +601,13 @@ func TestCases(t *testing.T) {
 					t.Errorf("%s\n got %v yuan\nwant %s", c.name, amount, c.pays)
 				}
 			}
+			for _, r := range rules {
+				for _, s := range found[r.ID] {
+					if r.Same.Pattern != nil && !r.Same.Pattern.MatchString(s.Reason) {
+						t.Errorf("rule %s: its header says what is the same, %s, and a reason has none: %s", r.ID, r.Same.Pattern, s.Reason)
+					}
+				}
+			}
 			again := pass(t, detect.Config{Conn: conn, Rules: rules})
 			for _, r := range again.Rules {
 				if r.New+r.Changed+r.Explained > 0 {

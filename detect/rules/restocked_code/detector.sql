@@ -4,6 +4,7 @@
 -- status: live
 -- severity: high
 -- entity: code
+-- urgent: 尚可在再次售出前查获
 WITH
     -- Each restock with each sale of the box that stands, of whatever pay. What is on
     -- the right is held in memory: the few restocks.
