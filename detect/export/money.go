@@ -93,14 +93,14 @@ func (m *ledger) add(s *schema.Suspect, kind string, lines []Line) []entry {
 	claimed := m.claimed[kind]
 	left := s.Amount
 	for i, l := range slices.Backward(lines) {
-		if at, known := first[l.Code]; left <= 0 || !payment(l) || l.Kind != string(schema.Sale) || known && at == i {
+		if at, known := first[l.Code]; cents(left) <= 0 || !payment(l) || l.Kind != string(schema.Sale) || known && at == i {
 			continue
 		}
 		part := min(left, l.Paid)
 		left -= part
 		key := m.key(l.Org, l.EventID, l.Code)
 		more := part - claimed[key]
-		if more <= 0 {
+		if cents(more) <= 0 {
 			continue
 		}
 		claimed[key] = part

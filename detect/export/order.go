@@ -125,7 +125,7 @@ func (c sameness) hint(s *schema.Suspect, around *Around) string {
 		return ""
 	}
 	_, what, _ := strings.Cut(key, "\x00")
-	return fmt.Sprintf("%d 条线索的%s相同(%s),先查资料", c[key], around.Rules[s.Detector].SameWhat, what)
+	return fmt.Sprintf("%d 条线索的%s都是 %s,先查资料", c[key], around.Rules[s.Detector].SameWhat, what)
 }
 
 const (

@@ -249,9 +249,11 @@ func (f *workbook) addEvidence(x *schema.Suspect, lines []Line, entries []entry)
 		}
 		kind, region, pay, setting, seen := Kind(l.Kind), "", "", "", ""
 		var paid, basis, counted, quantity, price, days any
-		if l.Kind == "" {
+		switch l.Kind {
+		case "":
 			kind = "明细已不在库"
-		} else {
+		case string(schema.Void):
+		default:
 			quantity = l.Quantity
 		}
 		if l.Region != "" {
@@ -260,14 +262,17 @@ func (f *workbook) addEvidence(x *schema.Suspect, lines []Line, entries []entry)
 		if l.Kind == string(schema.Sale) {
 			pay, setting = word(payWords, l.Pay), word(settingWords, l.Setting)
 		}
-		if payment(l) {
+		switch back := l.Kind == string(schema.SaleReturn); {
+		case !payment(l):
+		case l.Reckoned && l.Paid == 0:
+			basis = "没有上传"
+		case back:
+			paid, basis = -l.Paid, "退回"
+		default:
 			paid, basis = l.Paid, "实付"
-			if l.Kind == string(schema.SaleReturn) {
-				paid, basis = -l.Paid, "退回"
-			}
-			if l.Reckoned {
-				basis = "单价×数量"
-			}
+		}
+		if l.Reckoned && paid != nil {
+			basis = "单价×数量"
 		}
 		if entries[i].counted > 0 {
 			counted = entries[i].counted
@@ -283,7 +288,7 @@ func (f *workbook) addEvidence(x *schema.Suspect, lines []Line, entries []entry)
 		}
 		expires, _ := time.ParseInLocation(time.DateOnly, l.Expires, schema.Shanghai) // the zero time is shown empty
 		err := f.evidence.add(x.ID, l.Time, l.Org, f.around.Names[l.Org],
-			EventRoles(x, l.Org, l.Kind), kind, l.Code, codeClass(l), billed(l), product(l), l.Lot,
+			EventRoles(x, l.Org, l.Kind), kind, code(l), codeClass(l), billed(l), product(l), l.Lot,
 			quantity, pay, paid, basis, l.Person,
 			l.Settlement, counted, seen, reversed(l, settlements),
 			price, yes(l.Split), expires, days,
@@ -311,8 +316,22 @@ func codeClass(l Line) string {
 	return word(schemeWords, l.Scheme)
 }
 
+// code is what stands on the box: makers' own codes are compared with the drug
+// before them.
+func code(l Line) string {
+	if l.Scheme == string(schema.SchemeOwn) {
+		return strings.TrimPrefix(l.Code, l.Drug+" ")
+	}
+	return l.Code
+}
+
 // billed is the drug as it was billed, product the one that the code belongs to.
-func billed(l Line) string { return cmp.Or(l.DrugName, l.Drug) }
+func billed(l Line) string {
+	if l.DrugName == "" && l.Drug == l.ProductDrug {
+		return cmp.Or(l.ProductName, l.Drug)
+	}
+	return cmp.Or(l.DrugName, l.Drug)
+}
 
 func product(l Line) string {
 	name := cmp.Or(l.ProductName, l.ProductDrug)
@@ -442,8 +461,8 @@ func (f *workbook) writeAbout() error {
 		{"先后次序", "先按严重程度;同级的,货可能还在、来得及封存的在前;再按疑似损失从大到小;再按最近时间。回流药团伙下面紧跟它所涉的各盒药,整组排在其中最靠前的位置。重新排序之后,按“序号”可以还原。"},
 		{"打印", "“线索”打印到“备注”列,“证据”打印到参保人一列,A4 横向,每页重复表头;右边的列只在屏幕上看。要打印它们,先取消打印区域。"},
 		{"参保人", persons},
-		{"金额怎么算", "每条线索的疑似损失是基金不该支付的部分;同一个码的多次结算,扣除第一次。0 元表示尚未付款(如再次入库的药),或无法计算。“证据”表里“金额依据”写明:实付是上传的基金支付额,单价×数量是估算;" +
-			"自费销售和进货不填金额;退货记负数。“计入合计”一列从每条线索最晚的销售往前数,前面的线索已经数过的不再数。机构汇总只算付给本机构的,可以相加。"},
+		{"金额怎么算", "每条线索的疑似损失是基金不该支付的部分;同一个码的多次结算,扣除第一次。0 元表示尚未付款(如再次入库的药),或无法计算。下面规则里说的“涉及金额”,就是填在疑似损失或涉及金额一栏的那个数。“证据”表里“金额依据”写明:实付是上传的基金支付额,单价×数量是估算;" +
+			"没有上传表示两样都没有;自费销售和进货不填金额;退货记负数。“计入合计”一列从每条线索最晚的销售往前数,前面的线索已经数过的不再数。机构汇总只算付给本机构的,可以相加。"},
 		{"严重程度", f.around.SeverityRule},
 		{"状态", "待核:还没有人处理;核查中、属实、移送、排除:人工登记的结论;已解释:后来的退货、撤销、资料或豁免说明了原因;“新证据,重新打开”:排除之后又出现了新的证据事件,请再看。"},
 		{"先查资料", fmt.Sprintf("同一规则有 %d 条以上线索的死亡日期、药品、价格或批号相同的,“提示”列会写明:往往是参考资料错了一行,先核对资料,再逐条查。", manySame)},

@@ -401,16 +401,21 @@ func TestWhatTheFundPaidIsToldFromWhatWasReckoned(t *testing.T) {
 			box("A", "5", "c1", 5, 14, func(l *export.Line) { l.Kind = "sale_return"; l.Reverses = "1" }),
 			box("A", "6", "", 6, 0, func(l *export.Line) { l.Kind, l.Scheme, l.Settlement, l.Pay = "void", "", "S-2", "" }),
 			{Org: "A", EventID: "7"},
+			box("A", "8", "XN02 OWN-12345678", 7, 0, reckoned, func(l *export.Line) { l.Scheme, l.Drug = "own", "XN02" }),
+			box("A", "9", "c9", 8, 1, func(l *export.Line) { l.Drug, l.ProductDrug, l.ProductName = "XN02", "XN02", "阿莫西林胶囊" }),
 		}
 	})})
 	rows := cells(t, f, "证据")
 	for heading, want := range map[string]string{
-		"基金支付(元,本码)": "10.00|11.00|||-14.00||",
-		"金额依据":       "实付|单价×数量|||退回||",
-		"支付":         "医保|医保|自费||||",
-		"供应商":        "|||某医药公司|||",
-		"被冲销的单据":     "||||事件 1\n结算号 S-1|结算号 S-2|",
-		"业务":         "销售|销售|销售|采购|销售退货|作废|明细已不在库",
+		"基金支付(元,本码)": "10.00|11.00|||-14.00||||1.00",
+		"金额依据":       "实付|单价×数量|||退回|||没有上传|实付",
+		"支付":         "医保|医保|自费|||||医保|医保",
+		"供应商":        "|||某医药公司|||||",
+		"被冲销的单据":     "||||事件 1\n结算号 S-1|结算号 S-2|||",
+		"业务":         "销售|销售|销售|采购|销售退货|作废|明细已不在库|销售|销售",
+		"数量(本码)":     "1|1|1|1|1|||1|1",
+		"追溯码":        "c1|c1|c1|c1|c1|||OWN-12345678|c9",
+		"结算的药品":      "|||||||XN02|阿莫西林胶囊",
 	} {
 		if got := column(rows, heading); got != want {
 			t.Errorf("%s: got %q, want %q", heading, got, want)
@@ -434,7 +439,8 @@ func TestWhatStandsInThePlaceOfACodeIsNamed(t *testing.T) {
 // two of its boxes say; one of them is in a ghost sale of A too. Cards were swiped
 // for one of the sales, and somebody had his money back.
 func TestMoneyIsCountedOnce(t *testing.T) {
-	first, again := box("A", "a1", "c1", 1, 100), box("B", "b1", "c1", 10, 90, func(l *export.Line) { l.Reckoned = true })
+	// The amount of a suspect has cents, what was paid for a line more.
+	first, again := box("A", "a1", "c1", 1, 100.0041), box("B", "b1", "c1", 10, 90, func(l *export.Line) { l.Reckoned = true })
 	other, twice := box("A", "a2", "c2", 2, 50), box("B", "b2", "c2", 11, 40)
 	refund := box("A", "r", "c3", 3, 30)
 	evidenceOf := map[string][]export.Line{
@@ -538,7 +544,7 @@ func TestWhatManySuspectsShareIsAReasonToLookAtReferenceDataFirst(t *testing.T) 
 		list = append(list, schema.Suspect{ID: strconv.Itoa(i), Detector: "settled_after_death", Severity: "high", EntityKind: "person", Reason: "参保人 p 已于 " + died + " 死亡"})
 	}
 	f := workbook(t, list, export.Around{Rules: map[string]export.RuleText{"settled_after_death": {Same: regexp.MustCompile(`已于 (\S+) 死亡`), SameWhat: "死亡日期"}}})
-	const want = "3 条线索的死亡日期相同(2026-01-01),先查资料"
+	const want = "3 条线索的死亡日期都是 2026-01-01,先查资料"
 	if got := column(cells(t, f, "线索"), "提示"); got != want+"|"+want+"|"+want+"||" {
 		t.Errorf("got %q", got)
 	}
