@@ -31,6 +31,7 @@ import (
 //	                                                  A@2026-01 is A in that month, A in any; a group
 //	                                                  by its members, with commas
 //	says TEXT                                          the reasons must hold this
+//	never TEXT                                         the reasons must not
 //	pays YUAN                                          the amounts of the suspects make this together
 //	repeat N step=DURATION LINE                        LINE N times, each a step later; a * in it is the number, from 1
 //
@@ -49,6 +50,7 @@ type ruleCase struct {
 	reference  map[string][]map[string]string // kind to rows, by column
 	want       []string
 	says       []string
+	never      []string
 	pays       string            // yuan, empty for not asked
 	names      map[string]string // real entity to the name in the case
 }
@@ -394,6 +396,8 @@ func readCases(t *testing.T, rules []detect.Rule) []*ruleCase {
 					c.pays = words[1]
 				case "says":
 					c.says = append(c.says, strings.TrimSpace(strings.TrimPrefix(line, "says")))
+				case "never":
+					c.never = append(c.never, strings.TrimSpace(strings.TrimPrefix(line, "never")))
 				case "orgs", "drugs", "persons", "inpatient", "regions", "packs", "exemptions":
 					c.referenceRow(t, words[0], words[1:])
 				default:
@@ -583,6 +587,11 @@ func TestCases(t *testing.T) {
 							t.Errorf("%s\nreason %s\nwant it to say %s", c.name, s.Reason, text)
 						}
 					}
+					for _, text := range c.never {
+						if strings.Contains(s.Reason, text) {
+							t.Errorf("%s\nreason %s\nwant it not to say %s", c.name, s.Reason, text)
+						}
+					}
 				}
 				slices.Sort(got)
 				if !slices.Equal(got, c.want) {
@@ -590,6 +599,13 @@ func TestCases(t *testing.T) {
 				}
 				if c.pays != "" && number(t, c.pays).Float() != math.Round(amount*100)/100 {
 					t.Errorf("%s\n got %v yuan\nwant %s", c.name, amount, c.pays)
+				}
+			}
+			for _, r := range rules {
+				for _, s := range found[r.ID] {
+					if r.Same.Pattern != nil && !r.Same.Pattern.MatchString(s.Reason) {
+						t.Errorf("rule %s: its header says what is the same, %s, and a reason has none: %s", r.ID, r.Same.Pattern, s.Reason)
+					}
 				}
 			}
 			again := pass(t, detect.Config{Conn: conn, Rules: rules})

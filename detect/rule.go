@@ -41,7 +41,13 @@ type Rule struct {
 	Refine   string // a function of refine.go, empty for none
 	Params   []Param
 	SQL      string
-	Page     string // detector.md
+
+	// What a list for officers should know of its findings.
+	Amount string // what the amount is: loss, turnover (paid, and not all of it wrongly) or refunded (paid and taken back)
+	Urgent string // words in a sentence which says that goods can still be secured; empty for none
+	Same   Same   // what findings share when reference data may be wrong
+
+	Page string // detector.md
 
 	// Judge, of rules that look at more than one code, lists who may have become a
 	// suspect by what came in: SQL over touched_sales, touched_moves, what passes
@@ -51,6 +57,13 @@ type Rule struct {
 	Judge string
 
 	reads map[string]bool // relations, of SQL
+}
+
+// Same is a part of the sentence that several findings share when not they but one
+// row of reference data may be wrong. Without Pattern there is none.
+type Same struct {
+	What    string // Chinese
+	Pattern *regexp.Regexp
 }
 
 // Param is a threshold of a rule, a typed parameter of its SQL.
@@ -70,6 +83,7 @@ var (
 	entities   = []string{"code", "person", "org", "device", "lot", "group"}
 	severities = []string{"low", "medium", "high"}
 	statuses   = []string{"draft", "shadow", "live", "retired"}
+	amounts    = []string{"loss", "turnover", "refunded"}
 
 	paramForm = regexp.MustCompile(`^(\w+) (\w+) = (\S+) · (.+)$`)
 	paramUse  = regexp.MustCompile(`\{(\w+):(\w+)\}`)
@@ -154,12 +168,18 @@ func (r *Rule) parse(text string) error {
 	if r.Refine != "" && r.Entity != "group" {
 		return fmt.Errorf("header refine is for rules that find groups, and entity is %s", r.Entity)
 	}
+	if r.Amount == "" {
+		r.Amount = amounts[0]
+	}
 	r.SQL = strings.TrimSpace(text)
 	if err := r.checkParams(); err != nil {
 		return err
 	}
 	if r.SQL == "" {
 		return errors.New("there is no query below the header")
+	}
+	if !strings.Contains(r.SQL, r.Urgent) {
+		return fmt.Errorf("header urgent is %q, and no sentence of the query says so", r.Urgent)
 	}
 	return r.checkReads()
 }
@@ -246,6 +266,23 @@ func (r *Rule) set(key, value string) error {
 		return listed(&r.Entity, entities)
 	case "refine":
 		return listed(&r.Refine, slices.Sorted(maps.Keys(refinements())))
+	case "amount":
+		return listed(&r.Amount, amounts)
+	case "urgent":
+		r.Urgent = value
+	case "same":
+		what, pattern, found := strings.Cut(value, " = ")
+		if !found {
+			return fmt.Errorf("header same %q: want \"what = pattern\"", value)
+		}
+		form, err := regexp.Compile(pattern)
+		if err != nil {
+			return fmt.Errorf("header same: %w", err)
+		}
+		if form.NumSubexp() == 0 {
+			return fmt.Errorf("header same %q: want the part that is the same in brackets", value)
+		}
+		r.Same = Same{What: what, Pattern: form}
 	case "param":
 		m := paramForm.FindStringSubmatch(value)
 		if m == nil {

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -27,12 +26,14 @@ func suspectsCommand() *cli.Command {
 			"read the table person_vault.\n\n" +
 			"In csv, lists are parted by semicolons (one inside a value has a backslash before it), and a\n" +
 			"text that a spreadsheet would run as a formula has one tab before it; import code columns as text.\n" +
-			"xlsx is a workbook for officers, in Chinese: 线索 with what to check first, 证据 with each event,\n" +
-			"机构汇总 by institution, 说明 with what every rule means. parquet has the columns of ndjson.\n\n" +
+			"xlsx is a workbook for officers, in Chinese: 线索 with what to check first, what can still be\n" +
+			"secured on top and the boxes of a ring under it, 证据 with each event, 机构汇总 by institution,\n" +
+			"说明 with what every rule means. Its sums count each sale of a box once. parquet has the columns\n" +
+			"of ndjson.\n\n" +
 			"Examples:\n" +
 			"  yaosu suspects\n" +
 			"  yaosu suspects --detector resold_code,cloned_code --region 5309 --since 7d\n" +
-			"  yaosu suspects --severity high --region 42 --format xlsx --out 线索.xlsx\n" +
+			"  yaosu suspects --severity high --region 42 --format xlsx --by 王敏 --out 线索.xlsx\n" +
 			"  yaosu suspects --format csv --resolve --out suspects.csv",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "detector", Usage: "only what the detectors `D` found (ids with commas)"},
@@ -42,6 +43,7 @@ func suspectsCommand() *cli.Command {
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the list: table, ndjson, csv, xlsx or parquet", Value: export.FormatTable, Validator: export.Check},
 			&cli.BoolFlag{Name: "resolve", Usage: "show persons by number"},
 			&cli.BoolFlag{Name: "all", Usage: "dismissed and explained ones too"},
+			&cli.StringFlag{Name: "by", Usage: "`NAME` of who has the workbook made, which it says"},
 			&cli.StringFlag{Name: "out", Usage: "write to `FILE`, as a whole or not at all"},
 		},
 		Action: listSuspects,
@@ -81,6 +83,8 @@ func listSuspects(ctx context.Context, cmd *cli.Command) error {
 		around.Rules[rule.ID] = export.RuleText{
 			Looks: rule.Section("What it looks like"), Honest: rule.Section("Innocent explanations"),
 			Check: rule.Section("What to check"), Misses: rule.Section("What it misses"),
+			Amount: rule.Amount, Urgent: rule.Urgent, Same: rule.Same.Pattern, SameWhat: rule.Same.What,
+			Joins: map[string]string{"ring": export.JoinsOrgs, "bundle": export.JoinsPersons}[rule.Refine],
 		}
 	}
 	for _, id := range filter.Detectors {
@@ -102,8 +106,8 @@ func listSuspects(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	resolve := cmd.Bool("resolve")
-	around.About = export.About{Made: time.Now(), By: whoAsks(), Filter: filter.Words(around.Titles), Resolved: resolve}
-	around.Evidence = func(each func(*schema.Suspect, []export.Line) error) error {
+	around.About = export.About{Made: time.Now(), By: strings.TrimSpace(cmd.String("by")), Filter: filter.Words(around.Titles), Resolved: resolve}
+	around.Evidence = func(list []schema.Suspect, each func(*schema.Suspect, []export.Line) error) error {
 		return export.Evidence(ctx, conn, list, resolve, each)
 	}
 	if resolve {
@@ -125,14 +129,6 @@ func listSuspects(ctx context.Context, cmd *cli.Command) error {
 	}
 	fmt.Fprintf(cmd.Root().ErrWriter, "wrote %d suspects to %s\n", len(list), path)
 	return nil
-}
-
-// whoAsks is the name of the user who runs this, as the machine has it.
-func whoAsks() string {
-	if u, err := user.Current(); err == nil {
-		return cmp.Or(u.Name, u.Username)
-	}
-	return ""
 }
 
 // writeWhole writes a file as a whole or not at all: a reader, or the next run,

@@ -24,22 +24,41 @@ var evidenceAnywhereSQL string
 // Line is one event of the evidence of a suspect, for one of its codes. An event
 // that is not in the table any more has its org and id alone.
 type Line struct {
-	Time       time.Time
-	Org        string
-	Region     string
-	Kind       string
-	Code       string // key, or as it was read where it has none
-	Drug       string // code billed
-	DrugName   string
-	Quantity   float64 // this code's share
-	Split      bool
-	Price      float64
-	Paid       float64 // this code's share of what the fund paid, yuan
-	Pay        string
-	Person     string // pseudonym unless resolved
-	Settlement string
-	EventID    string
-	Device     string
+	Time        time.Time
+	Sent        time.Time // when it was uploaded
+	Org         string
+	Region      string
+	Kind        string
+	Code        string // key, or as it was read where it has none
+	Scheme      string // form of the code, empty for none
+	Product     string // what the code says it is
+	ProductName string
+	ProductDrug string // catalogue code of Product
+	Drug        string // catalogue code billed
+	DrugName    string
+	Lot         string
+	Expires     string  // YYYY-MM-DD, empty for not known
+	Quantity    float64 // this code's share
+	Split       bool
+	Price       float64
+	Paid        float64 // this code's share of what the fund paid, yuan
+	Reckoned    bool    // Paid is price × quantity, as the fund's payment was not uploaded
+	Days        float64 // of supply, 0 for not known
+	Pay         string
+	Person      string // pseudonym unless resolved
+	Credential  string
+	Setting     string
+	Rx          string
+	Doctor      string // name, else number
+	Pharmacist  string // name, else number
+	Operator    string
+	Supplier    string
+	Doc         string // receipt or delivery note
+	Batch       string // the institution's upload number
+	Settlement  string
+	Reverses    string // event_id that is taken back
+	EventID     string
+	Device      string
 }
 
 // evidenceAtOnce is how many suspects, and evidenceEvents about how many of their
@@ -145,11 +164,12 @@ func readEvidence(ctx context.Context, conn driver.Conn, query string, list []sc
 	for rows.Next() {
 		var l Line
 		var suspect, key string
-		if err := rows.Scan(&suspect, &l.Time, &l.Org, &l.Region, &l.Kind, &key, &l.Code, &l.Drug, &l.DrugName, &l.Quantity, &l.Split,
-			&l.Price, &l.Paid, &l.Pay, &l.Person, &l.Settlement, &l.EventID, &l.Device); err != nil {
+		if err := rows.Scan(&suspect, &l.Time, &l.Sent, &l.Org, &l.Region, &l.Kind, &key, &l.Code, &l.Scheme, &l.Product, &l.ProductName, &l.ProductDrug,
+			&l.Drug, &l.DrugName, &l.Lot, &l.Expires, &l.Quantity, &l.Split, &l.Price, &l.Paid, &l.Reckoned, &l.Days, &l.Pay, &l.Person, &l.Credential,
+			&l.Setting, &l.Rx, &l.Doctor, &l.Pharmacist, &l.Operator, &l.Supplier, &l.Doc, &l.Batch, &l.Settlement, &l.Reverses, &l.EventID, &l.Device); err != nil {
 			return fmt.Errorf("read the evidence: %w", err)
 		}
-		l.Time = l.Time.In(schema.Shanghai)
+		l.Time, l.Sent = l.Time.In(schema.Shanghai), l.Sent.In(schema.Shanghai)
 		if key != "" {
 			l.Code = key
 		}

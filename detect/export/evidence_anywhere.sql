@@ -3,20 +3,39 @@
 SELECT
     w.suspect_id,
     s.time,
+    s.sent,
     toString(s.org),
     toString(s.region),
     toString(s.kind),
     s.code_key,
     s.code_raw,
+    toString(s.scheme),
+    toString(s.product),
+    p.name,
+    p.drug,
     toString(s.drug),
-    multiIf(p.name != '', p.name, b.name),
+    b.name,
+    toString(s.lot),
+    if(isNull(s.expires), '', toString(assumeNotNull(s.expires))),
     s.share,
     s.split,
     ifNull(toFloat64(s.price), 0),
     s.paid,
+    toBool(isNull(s.fund_pay)),
+    ifNull(toFloat64(s.days), 0),
     toString(s.pay),
     s.person,
+    toString(s.credential),
+    toString(s.setting),
+    s.rx,
+    toString(if(s.doctor != '', s.doctor, s.doctor_id)),
+    toString(if(s.pharmacist != '', s.pharmacist, s.pharmacist_id)),
+    toString(s.operator),
+    toString(s.supplier),
+    s.doc,
+    s.batch_no,
     s.settlement,
+    s.reverses,
     s.event_id,
     toString(s.device)
 FROM scans AS s
@@ -32,7 +51,8 @@ LEFT JOIN
 (
     SELECT
         product,
-        any(name) AS name
+        max(name) AS name,
+        max(toString(drug)) AS drug
     FROM drugs
     GROUP BY product
 ) AS p ON p.product = s.product

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -60,22 +61,52 @@ type Around struct {
 	SeverityRule string              // what makes a suspect severe, Chinese
 	About        About
 
-	// Evidence calls each with every suspect of the list, in its order, and its
-	// lines. None when nil.
-	Evidence func(each func(s *schema.Suspect, lines []Line) error) error
+	// Evidence calls each with every suspect of list, in its order, and its lines.
+	// None when nil.
+	Evidence func(list []schema.Suspect, each func(s *schema.Suspect, lines []Line) error) error
 
 	// RowsPerSheet is where a sheet goes on in another, its heading counted. Default
 	// 1,048,576, more no spreadsheet can hold.
 	RowsPerSheet int
 }
 
-// RuleText is what the page of a rule says, Markdown.
-type RuleText struct{ Looks, Honest, Check, Misses string }
+// RuleText is what the workbook tells of a rule.
+type RuleText struct {
+	Looks, Honest, Check, Misses string // of its page, Markdown
+
+	// Amount says what the amounts of its suspects are: AmountTurnover,
+	// AmountRefunded, or a loss.
+	Amount string
+
+	// Urgent are the words of a reason which says that goods can still be secured;
+	// empty for none.
+	Urgent string
+
+	// Same finds in a reason what suspects share when reference data may be wrong,
+	// its groups; SameWhat says what that is, Chinese. None when nil.
+	Same     *regexp.Regexp
+	SameWhat string
+
+	// Joins says what a group of its suspects is made of: orgs or persons.
+	Joins string
+}
+
+// Amounts that are no loss.
+const (
+	AmountTurnover = "turnover" // the fund paid it, and not all of it wrongly
+	AmountRefunded = "refunded" // the fund paid it and got it back
+)
+
+// What groups are made of.
+const (
+	JoinsOrgs    = "orgs"
+	JoinsPersons = "persons"
+)
 
 // About says where a list comes from.
 type About struct {
 	Made     time.Time
-	By       string
+	By       string // who had it made; empty for nobody who said so
 	Filter   string // Chinese
 	Resolved bool   // persons are shown by number
 }

@@ -52,10 +52,18 @@ func numbered(line string) bool {
 	return digits > 0 && strings.HasPrefix(line[digits:], ". ")
 }
 
-// firstStep is the first point of a section: what to do now.
-func firstStep(text string) string {
-	step, _, _ := strings.Cut(unmarked(text), "\n")
-	return strings.TrimPrefix(strings.TrimPrefix(step, "1. "), "· ")
+// step is one of the points of a section, counted from 0, without its mark; empty
+// where there are fewer.
+func step(text string, n int) string {
+	points := strings.Split(unmarked(text), "\n")
+	if n >= len(points) {
+		return ""
+	}
+	if numbered(points[n]) {
+		_, point, _ := strings.Cut(points[n], ". ")
+		return point
+	}
+	return strings.TrimPrefix(points[n], "· ")
 }
 
 // longestCell is what a spreadsheet keeps in one cell, in UTF-16 units.

@@ -37,6 +37,7 @@ var (
 		"received":                "收货",
 		"burst":                   "集中刷卡",
 		"together":                "结伴刷卡",
+		"swiped":                  "结伴刷卡",
 		"card_here":               "此处刷卡",
 		"card_there":              "异地再刷",
 		"bought":                  "购药",
@@ -62,6 +63,24 @@ var (
 		string(schema.StockTake):      "盘存",
 		string(schema.Void):           "作废",
 	}
+
+	payWords = map[string]string{schema.PayInsured: "医保", schema.PaySelf: "自费"}
+
+	// schemeWords say what stands in the place of a code.
+	schemeWords = map[string]string{
+		string(schema.SchemeCN20):        "追溯码",
+		string(schema.SchemeGS1):         "追溯码(GS1)",
+		string(schema.SchemeMA):          "追溯码(MA)",
+		string(schema.SchemeOwn):         "厂家自编码",
+		string(schema.SchemeProduct):     "商品条码",
+		string(schema.SchemePlaceholder): "占位符",
+		string(schema.SchemeInvalid):     "无法识别",
+		string(schema.SchemeNone):        "无码",
+	}
+
+	credentialWords = map[string]string{"ecard": "电子凭证", "idcard": "身份证", "sscard": "社保卡"}
+
+	settingWords = map[string]string{"pharmacy": "药店", "outpatient": "门诊", "inpatient": "住院", "other": "其他"}
 
 	typeWords = map[string]string{
 		"pharmacy": "药店", "hospital": "医院", "clinic": "诊所", "village": "村卫生室", "wholesaler": "批发企业",

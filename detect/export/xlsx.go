@@ -3,11 +3,7 @@ package export
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"io"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +35,7 @@ const (
 	asYuan
 	asAmount // a number with as many decimals as it has
 	asMoment
+	asDay
 )
 
 // heading is one column of a sheet.
@@ -46,6 +43,13 @@ type heading struct {
 	title string
 	width float64 // characters
 	shape shape
+}
+
+// layout is what a sheet shows besides its cells.
+type layout struct {
+	frozen  int // columns that stay in sight
+	printed int // columns that go on paper, from the left; 0 for all
+	folding int // columns that can be folded away, at the right
 }
 
 // book is a workbook that is written row by row, so that a sheet of a million rows
@@ -57,16 +61,22 @@ type book struct {
 	title  int
 	levels map[string]int // fill of a severity
 	tables int
+	made   time.Time
+
+	// What can be said of sheets only when all are there: which go where, and what
+	// of them goes on paper.
+	moves  [][2]string // a sheet, and the one it stands before
+	papers [][2]string // a sheet, and its columns and rows
 }
 
-func newBook(rows int) (*book, error) {
-	b := &book{file: excelize.NewFile(), rows: rows, styles: map[shape]int{}, levels: map[string]int{}}
+func newBook(rows int, made time.Time) (*book, error) {
+	b := &book{file: excelize.NewFile(), rows: rows, made: made, styles: map[shape]int{}, levels: map[string]int{}}
 	if err := b.file.SetDefaultFont("微软雅黑"); err != nil {
 		return nil, err
 	}
 	top := &excelize.Alignment{Vertical: "top"}
 	wrapped := &excelize.Alignment{Vertical: "top", WrapText: true}
-	moment, amount := "yyyy-mm-dd hh:mm:ss", "General"
+	moment, day, amount := "yyyy-mm-dd hh:mm:ss", "yyyy-mm-dd", "General"
 	var problems []error
 	style := func(s *excelize.Style) int {
 		id, err := b.file.NewStyle(s)
@@ -79,7 +89,9 @@ func newBook(rows int) (*book, error) {
 	b.styles[asCount] = style(&excelize.Style{NumFmt: 3, Alignment: top})
 	b.styles[asYuan] = style(&excelize.Style{NumFmt: 4, Alignment: top})
 	b.styles[asAmount] = style(&excelize.Style{CustomNumFmt: &amount, Alignment: top})
-	b.styles[asMoment] = style(&excelize.Style{CustomNumFmt: &moment, Alignment: &excelize.Alignment{Vertical: "top", Horizontal: "left"}})
+	left := &excelize.Alignment{Vertical: "top", Horizontal: "left"}
+	b.styles[asMoment] = style(&excelize.Style{CustomNumFmt: &moment, Alignment: left})
+	b.styles[asDay] = style(&excelize.Style{CustomNumFmt: &day, Alignment: left})
 	b.title = style(&excelize.Style{
 		Font:      &excelize.Font{Bold: true, Color: "FFFFFF"},
 		Fill:      excelize.Fill{Type: "pattern", Pattern: 1, Color: []string{"305496"}},
@@ -100,33 +112,43 @@ type sheet struct {
 	book     *book
 	name     string
 	part     int
-	frozen   int // columns that stay in sight
+	before   string // the sheet that its parts stand before, empty for the end
+	layout   layout
 	headings []heading
 	out      *excelize.StreamWriter
 	current  string
 	row      int
 }
 
-func (b *book) sheet(name string, frozen int, headings []heading) (*sheet, error) {
-	s := &sheet{book: b, name: name, frozen: frozen, headings: headings}
+func (b *book) sheet(name, before string, l layout, headings []heading) (*sheet, error) {
+	s := &sheet{book: b, name: name, before: before, layout: l, headings: headings}
 	return s, s.begin()
 }
 
 func (s *sheet) begin() error {
 	s.part++
 	s.current, s.row = s.name, 0
+	f := s.book.file
 	if s.part > 1 {
 		s.current += strconv.Itoa(s.part)
+		if s.before != "" {
+			s.book.moves = append(s.book.moves, [2]string{s.current, s.before})
+		}
 	}
-	f := s.book.file
 	if _, err := f.NewSheet(s.current); err != nil {
 		return err
 	}
-	// On paper: across, and as wide as the page.
-	fit, landscape, wide, tall := true, "landscape", 1, 0
+	// On paper: across, as wide as the page, and marked as what it is on every one.
+	fit, landscape, wide, tall, a4 := true, "landscape", 1, 0, 9
+	margin, edge, band := 0.3, 0.6, 0.3 // inches
 	err := errors.Join(
 		f.SetSheetProps(s.current, &excelize.SheetPropsOptions{FitToPage: &fit}),
-		f.SetPageLayout(s.current, &excelize.PageLayoutOptions{Orientation: &landscape, FitToWidth: &wide, FitToHeight: &tall}),
+		f.SetPageLayout(s.current, &excelize.PageLayoutOptions{Size: &a4, Orientation: &landscape, FitToWidth: &wide, FitToHeight: &tall}),
+		f.SetPageMargins(s.current, &excelize.PageLayoutMarginsOptions{Left: &margin, Right: &margin, Top: &edge, Bottom: &edge, Header: &band, Footer: &band}),
+		f.SetHeaderFooter(s.current, &excelize.HeaderFooterOptions{
+			OddHeader: "&L药溯线索清单:" + s.current + "&C&B内部资料&R" + s.book.made.In(schema.Shanghai).Format("2006-01-02 15:04") + " 生成",
+			OddFooter: "&L内部资料,线索不是结论&R第 &P 页,共 &N 页",
+		}),
 	)
 	if err != nil {
 		return err
@@ -139,21 +161,26 @@ func (s *sheet) begin() error {
 		if err := s.out.SetColWidth(i+1, i+1, h.width); err != nil {
 			return err
 		}
+		if i >= len(s.headings)-s.layout.folding {
+			if err := s.out.SetColOutlineLevel(i+1, 1); err != nil {
+				return err
+			}
+		}
 		titles[i] = excelize.Cell{StyleID: s.book.title, Value: h.title}
 	}
-	corner, err := excelize.CoordinatesToCellName(s.frozen+1, 2)
+	corner, err := excelize.CoordinatesToCellName(s.layout.frozen+1, 2)
 	if err != nil {
 		return err
 	}
 	pane := "bottomLeft"
-	if s.frozen > 0 {
+	if s.layout.frozen > 0 {
 		pane = "bottomRight"
 	}
-	if err := s.out.SetPanes(&excelize.Panes{Freeze: true, XSplit: s.frozen, YSplit: 1, TopLeftCell: corner, ActivePane: pane}); err != nil {
+	if err := s.out.SetPanes(&excelize.Panes{Freeze: true, XSplit: s.layout.frozen, YSplit: 1, TopLeftCell: corner, ActivePane: pane}); err != nil {
 		return err
 	}
 	s.row = 1
-	return s.out.SetRow("A1", titles, excelize.RowOpts{Height: 24})
+	return s.out.SetRow("A1", titles, excelize.RowOpts{Height: 2*lineHeight + 3})
 }
 
 // add writes a row: a value for each heading, in its shape. A severity is given as
@@ -230,6 +257,11 @@ func (s *sheet) end() error {
 	if err != nil {
 		return err
 	}
+	paper, err := excelize.CoordinatesToCellName(cmp.Or(s.layout.printed, len(s.headings)), s.row, true)
+	if err != nil {
+		return err
+	}
+	s.book.papers = append(s.book.papers, [2]string{s.current, paper})
 	s.book.tables++
 	stripes := true
 	if err := s.out.AddTable(&excelize.Table{
@@ -240,293 +272,27 @@ func (s *sheet) end() error {
 	return s.out.Flush()
 }
 
-// writeXLSX writes the list as a workbook for officers.
-func writeXLSX(w io.Writer, list []schema.Suspect, around Around) (err error) {
-	rows := around.RowsPerSheet
-	if rows == 0 {
-		rows = rowsPerSheet
-	}
-	if rows < 2 {
-		return fmt.Errorf("%d rows a sheet: want at least 2", rows)
-	}
-	// Reference data may not know where an institution is; its scans do.
-	around.OrgRegions = maps.Clone(around.OrgRegions)
-	if around.OrgRegions == nil {
-		around.OrgRegions = map[string]string{}
-	}
-	b, err := newBook(rows)
-	if err != nil {
+// finish puts the sheets in their places and says what of each goes on paper.
+func (b *book) finish() error {
+	f := b.file
+	if err := f.DeleteSheet("Sheet1"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.file.Close()) }() // removes the files of long sheets
-	for _, write := range []func(*book, []schema.Suspect, Around) error{writeSuspectSheet, writeEvidenceSheet, writeOrgSheet, writeAboutSheet} {
-		if err := write(b, list, around); err != nil {
+	for _, m := range b.moves {
+		if err := f.MoveSheet(m[0], m[1]); err != nil {
 			return err
 		}
 	}
-	if err := b.file.DeleteSheet("Sheet1"); err != nil {
-		return err
-	}
-	b.file.SetActiveSheet(0)
-	if err := b.file.SetDocProps(&excelize.DocProperties{Title: "药溯线索清单", Creator: cell(around.About.By), Created: around.About.Made.UTC().Format(time.RFC3339)}); err != nil {
-		return err
-	}
-	_, err = b.file.WriteTo(w)
-	return err
-}
-
-func personTitle(around Around) string {
-	if around.About.Resolved {
-		return "参保人(编号)"
-	}
-	return "参保人(假名)"
-}
-
-func writeSuspectSheet(b *book, list []schema.Suspect, around Around) error {
-	s, err := b.sheet(sheetSuspects, 3, []heading{
-		{"线索编号", 19, asText}, {"严重程度", 9, asText}, {"规则", 20, asLines}, {"状态", 12, asLines},
-		{"说明", 62, asLines}, {"先查什么(全部步骤见“说明”)", 46, asLines},
-		{"对象", 8, asText}, {"对象编号", 24, asText}, {"涉及机构及角色", 44, asLines}, {"地区(首个为最近发生地)", 24, asLines},
-		{"最早时间", 19, asMoment}, {"最近时间", 19, asMoment}, {"月份", 9, asText}, {"金额(元)", 12, asYuan},
-		{"追溯码数", 9, asCount}, {"参保人数", 9, asCount}, {"证据事件数", 10, asCount},
-		{personTitle(around), 20, asLines}, {"首次发现", 19, asMoment}, {"最近变化", 19, asMoment}, {"规则编号", 20, asText},
-	})
-	if err != nil {
-		return err
-	}
-	for i := range list {
-		x := &list[i]
-		err := s.add(x.ID, level(x.Severity), around.title(x.Detector), Status(x),
-			x.Reason, firstStep(around.Rules[x.Detector].Check),
-			inChinese(x.EntityKind), x.EntityID, parts(x, around), someLines(x.Regions, around.region),
-			x.FirstTime, x.LastTime, x.Period, x.Amount,
-			len(x.Codes), len(x.Persons), len(x.Events),
-			someLines(x.Persons, func(p string) string { return p }), x.OpenedAt, x.UpdatedAt, x.Detector)
+	for _, p := range b.papers {
+		sheet := "'" + p[0] + "'!"
+		err := errors.Join(
+			f.SetDefinedName(&excelize.DefinedName{Name: "_xlnm.Print_Area", RefersTo: sheet + "$A$1:" + p[1], Scope: p[0]}),
+			f.SetDefinedName(&excelize.DefinedName{Name: "_xlnm.Print_Titles", RefersTo: sheet + "$1:$1", Scope: p[0]}),
+		)
 		if err != nil {
 			return err
 		}
 	}
-	return s.end()
-}
-
-// linesInCell keeps a row from filling the screen.
-const linesInCell = 12
-
-// someLines is a list with a line each, and how many more there are.
-func someLines(list []string, show func(string) string) string {
-	var b strings.Builder
-	for i, v := range list {
-		if i == linesInCell {
-			fmt.Fprintf(&b, "\n等共 %d 个", len(list))
-			break
-		}
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(show(v))
-	}
-	return b.String()
-}
-
-// parts lists the institutions with what each did.
-func parts(s *schema.Suspect, around Around) string {
-	var orgs []string
-	roles := map[string][]string{}
-	for i, org := range s.Orgs {
-		if roles[org] == nil {
-			orgs = append(orgs, org)
-		}
-		role := ""
-		if i < len(s.Roles) {
-			role = Role(s.Roles[i])
-		}
-		if !slices.Contains(roles[org], role) {
-			roles[org] = append(roles[org], role)
-		}
-	}
-	return someLines(orgs, func(org string) string {
-		return around.org(org) + ":" + strings.Join(roles[org], "、")
-	})
-}
-
-func writeEvidenceSheet(b *book, list []schema.Suspect, around Around) error {
-	s, err := b.sheet(sheetEvidence, 2, []heading{
-		{"线索编号", 19, asText}, {"时间", 19, asMoment}, {"机构编号", 18, asText}, {"机构名称", 32, asText}, {"地区", 24, asText},
-		{"角色", 18, asText}, {"业务", 10, asText}, {"追溯码", 24, asText}, {"药品", 32, asText}, {"数量(本码)", 10, asAmount}, {"拆零", 7, asText},
-		{"单价(元)", 11, asAmount}, {"基金支付(元,本码)", 14, asYuan}, {"支付", 8, asText}, {personTitle(around), 20, asText},
-		{"结算号", 22, asText}, {"事件号", 26, asText}, {"终端", 14, asText},
-	})
-	if err != nil {
-		return err
-	}
-	if around.Evidence == nil {
-		return s.end()
-	}
-	err = around.Evidence(func(x *schema.Suspect, lines []Line) error {
-		for _, l := range lines {
-			split, pay, kind := "", "", Kind(l.Kind)
-			if l.Split {
-				split = "是"
-			}
-			if l.Kind == string(schema.Sale) {
-				pay = map[string]string{schema.PayInsured: "医保", schema.PaySelf: "自费"}[l.Pay]
-			}
-			if l.Kind == "" {
-				kind = "明细已不在库"
-			}
-			region := ""
-			if l.Region != "" {
-				region = around.region(l.Region)
-				if around.OrgRegions[l.Org] == "" {
-					around.OrgRegions[l.Org] = l.Region
-				}
-			}
-			err := s.add(x.ID, l.Time, l.Org, around.Names[l.Org], region,
-				EventRoles(x, l.Org, l.Kind), kind, l.Code, drug(l), l.Quantity, split,
-				l.Price, l.Paid, pay, l.Person, l.Settlement, l.EventID, l.Device)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.end()
-}
-
-func drug(l Line) string {
-	if l.DrugName == "" {
-		return l.Drug
-	}
-	return l.DrugName
-}
-
-// share is what the list says of one institution.
-type share struct {
-	suspects  int
-	levels    map[string]int
-	roles     map[string]int
-	detectors map[string]int
-	codes     map[string]bool
-	amount    float64
-}
-
-func writeOrgSheet(b *book, list []schema.Suspect, around Around) error {
-	s, err := b.sheet(sheetOrgs, 2, []heading{
-		{"机构编号", 18, asText}, {"机构名称", 34, asText}, {"类型", 10, asText}, {"地区", 26, asText},
-		{"线索数", 9, asCount}, {"严重程度高", 9, asCount}, {"中", 7, asCount}, {"低", 7, asCount},
-		{"角色及次数", 34, asLines}, {"涉及规则", 34, asLines}, {"涉及线索金额合计(元)", 16, asYuan}, {"追溯码数", 10, asCount},
-	})
-	if err != nil {
-		return err
-	}
-	shares := map[string]*share{}
-	for i := range list {
-		x := &list[i]
-		for org := range set(x.Orgs) {
-			o := shares[org]
-			if o == nil {
-				o = &share{levels: map[string]int{}, roles: map[string]int{}, detectors: map[string]int{}, codes: map[string]bool{}}
-				shares[org] = o
-			}
-			o.suspects++
-			o.levels[x.Severity]++
-			o.detectors[around.title(x.Detector)]++
-			o.amount += x.Amount
-			for _, code := range x.Codes {
-				o.codes[code] = true
-			}
-			for j, of := range x.Orgs {
-				if of == org && j < len(x.Roles) {
-					o.roles[Role(x.Roles[j])]++
-				}
-			}
-		}
-	}
-	orgs := slices.SortedFunc(maps.Keys(shares), func(a, b string) int {
-		x, y := shares[a], shares[b]
-		return cmp.Or(cmp.Compare(y.levels["high"], x.levels["high"]), cmp.Compare(y.levels["medium"], x.levels["medium"]),
-			cmp.Compare(y.suspects, x.suspects), cmp.Compare(a, b))
-	})
-	for _, org := range orgs {
-		o := shares[org]
-		region := around.OrgRegions[org]
-		if region != "" {
-			region = around.region(region)
-		}
-		err := s.add(org, around.Names[org], word(typeWords, around.Types[org]), region,
-			o.suspects, o.levels["high"], o.levels["medium"], o.levels["low"],
-			counts(o.roles), counts(o.detectors), o.amount, len(o.codes))
-		if err != nil {
-			return err
-		}
-	}
-	return s.end()
-}
-
-// counts lists words with how often each occurs, the most frequent first.
-func counts(of map[string]int) string {
-	words := slices.SortedFunc(maps.Keys(of), func(a, b string) int { return cmp.Or(cmp.Compare(of[b], of[a]), cmp.Compare(a, b)) })
-	return someLines(words, func(w string) string { return w + " " + strconv.Itoa(of[w]) })
-}
-
-func writeAboutSheet(b *book, list []schema.Suspect, around Around) error {
-	s, err := b.sheet(sheetAbout, 1, []heading{{"项目", 22, asLines}, {"内容", 120, asLines}})
-	if err != nil {
-		return err
-	}
-	amount := 0.0
-	levels := map[string]int{}
-	used := map[string]int{}
-	for i := range list {
-		amount += list[i].Amount
-		levels[list[i].Severity]++
-		used[list[i].Detector]++
-	}
-	persons := "参保人一律显示为假名:同一假名就是同一人,不能反推出编号。需要编号的,由获准读对照库的人用 --resolve 导出。"
-	if around.About.Resolved {
-		persons = "本表已把假名换成参保人编号,属个人信息:限办案人员使用,不得外传,用后删除。"
-	}
-	lines := [][2]string{
-		{"这是什么", "药溯从追溯码扫码与医保结算数据中找出的疑点线索。线索不是结论:每一条都要先排除正当情形,再核查取证。"},
-		{"共有", fmt.Sprintf("%d 条线索(高 %d,中 %d,低 %d),涉及金额 %s 元。", len(list), levels["high"], levels["medium"], levels["low"], yuan(amount))},
-		{"生成时间", around.About.Made.In(schema.Shanghai).Format("2006-01-02 15:04:05") + "(北京时间)"},
-		{"生成人", around.About.By},
-		{"筛选条件", around.About.Filter},
-		{"怎么用", "“线索”一行一条,严重的在前,可用表头筛选;“说明”列是事由,“先查什么”是第一步。按线索编号到“证据”表看逐笔事件:哪天、哪家、哪盒、谁的卡、付了多少。“机构汇总”看哪一家涉及最多。核查之后用 yaosu review 登记结论,已排除、已解释的不再列出。"},
-		{"参保人", persons},
-		{"金额", "基金不该支付的部分(没有基金支付额的按单价×数量);同一个码的多次结算,扣除第一次。0 元表示尚未付款,或无法计算。机构汇总里的金额是该机构所涉线索的合计,同一条线索会计入每家涉及机构,不能相加。"},
-		{"严重程度", around.SeverityRule},
-		{"状态", "待核:还没有人处理;核查中、属实、移送、排除:人工登记的结论;已解释:后来的退货、撤销、资料或豁免说明了原因;“新证据,重新打开”:排除之后又出现了新的证据事件,请再看。"},
-		{"时间", "均为北京时间,取业务发生时间,不是上传时间。"},
-	}
-	for _, l := range lines {
-		if l[1] == "" {
-			continue
-		}
-		if err := s.add(l[0], l[1]); err != nil {
-			return err
-		}
-	}
-	for _, id := range slices.SortedFunc(maps.Keys(used), func(a, b string) int { return cmp.Or(cmp.Compare(used[b], used[a]), cmp.Compare(a, b)) }) {
-		rule := around.Rules[id]
-		title := around.title(id)
-		for _, part := range [][2]string{
-			{"规则:" + title, fmt.Sprintf("%s,本表 %d 条", id, used[id])},
-			{title + ":表现", unmarked(rule.Looks)},
-			{title + ":正当解释", unmarked(rule.Honest)},
-			{title + ":怎样核查", unmarked(rule.Check)},
-			{title + ":查不出什么", unmarked(rule.Misses)},
-		} {
-			if part[1] == "" {
-				continue
-			}
-			if err := s.add(part[0], part[1]); err != nil {
-				return err
-			}
-		}
-	}
-	return s.end()
+	f.SetActiveSheet(0)
+	return nil
 }

@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: group
+-- amount: turnover
 -- refine: bundle
 -- param: size UInt32 = 5 · households
 -- param: days UInt32 = 3 · different dates

@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: device
+-- amount: turnover
 -- param: persons UInt32 = 10 · different persons
 -- param: minutes UInt32 = 5 · within
 -- param: times Float64 = 3 · of what is usual at the device

@@ -31,7 +31,11 @@ SELECT
     arraySum(arrayMap(s -> if(s.4, s.7, 0), arraySlice(l.sales, 2))) AS amount,
     concat(
         '追溯码 ', l.code_key, ' 于 ', formatDateTime(l.first.1, '%F'), ' 在', if(a.name != '', a.name, l.first.2), if(l.first.4, '医保结算', '自费售出'),
-        '，', toString(round(dateDiff('millisecond', l.first.1, l.other.1) / 86400000, 1)), ' 天后在', if(l.first.2 = l.other.2, '同一机构', if(b.name != '', b.name, l.other.2)),
+        '，',
+        multiIf(
+            dateDiff('millisecond', l.first.1, l.other.1) AS gap < 3600000, concat(toString(greatest(1, round(gap / 60000))), ' 分钟'),
+            gap < 86400000, concat(toString(round(gap / 3600000, 1)), ' 小时'),
+            concat(toString(round(gap / 86400000, 1)), ' 天')), '后在', if(l.first.2 = l.other.2, '同一机构', if(b.name != '', b.name, l.other.2)),
         if(l.other.4, '又医保结算', '又自费售出'), '，同一盒药整盒卖出 ', toString(length(l.sales)), ' 次（医保 ',
         toString(arrayCount(s -> s.4, l.sales)), ' 次，自费 ', toString(arrayCount(s -> NOT s.4, l.sales)), ' 次）') AS reason,
     arrayMap(s -> (s.1, s.2, s.3, if(s.4, 'sold_insured', 'sold_for_cash'), l.code_key, s.5, s.6), l.sales) AS evidence

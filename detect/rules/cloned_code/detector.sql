@@ -12,7 +12,7 @@ SELECT
     concat(
         '追溯码 ', p.code_key, ' 于 ', formatDateTime(min(p.first_time), '%F'),
         ' 在', argMin(if(a.name != '', a.name, p.first_org), (p.first_time, p.first_org, p.first_event)), '医保结算，',
-        toString(round(argMin(p.gap_hours, (p.first_time, p.first_org, p.first_event)), 1)), ' 小时后在',
+        multiIf(argMin(p.gap_hours, (p.first_time, p.first_org, p.first_event)) AS gap = 0, '同一时刻', gap < 1, concat(toString(greatest(1, round(gap * 60))), ' 分钟后'), concat(toString(round(gap, 1)), ' 小时后')), '在',
         argMin(if(b.name != '', b.name, p.second_org), (p.first_time, p.first_org, p.first_event)), '再次医保结算，',
         argMin(multiIf(p.first_person = '' OR p.second_person = '', '参保人信息不全', p.first_person = p.second_person, '两次参保人相同', '两次参保人不同'), (p.first_time, p.first_org, p.first_event)),
         if(count() > 1, concat('；共 ', toString(count()), ' 次短时间跨机构结算'), '')) AS reason,

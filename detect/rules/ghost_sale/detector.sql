@@ -76,7 +76,10 @@ SELECT
     arraySum(arrayMap(s -> s.5, g.sales)) AS amount,
     concat(
         '追溯码 ', g.code_key, ' 于 ', formatDateTime(g.sales[1].1, '%F'), ' 在', if(o.name != '', o.name, g.org), '医保结算，',
-        toString(round(dateDiff('millisecond', g.sales[1].1, g.moves[1].1) / 86400000, 1)), ' 天后仍出现在该机构的',
+        multiIf(
+            dateDiff('millisecond', g.sales[1].1, g.moves[1].1) AS gap < 3600000, concat(toString(greatest(1, round(gap / 60000))), ' 分钟'),
+            gap < 86400000, concat(toString(round(gap / 3600000, 1)), ' 小时'),
+            concat(toString(round(gap / 86400000, 1)), ' 天')), '后仍出现在该机构的',
         multiIf(g.moves[1].3 = 'stock_take', '盘存', g.moves[1].3 = 'stock_out', '出库', '采购退货'), '记录中，药品可能未交给参保人',
         if(length(g.sales) > 1, concat('；此类结算 ', toString(length(g.sales)), ' 次'), ''),
         if(length(g.moves) > 1, concat('；结算后库存记录共 ', toString(length(g.moves)), ' 次'), '')) AS reason,

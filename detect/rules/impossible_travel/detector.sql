@@ -58,7 +58,7 @@ SELECT
     sum(paid) AS amount,
     concat(
         '参保人 ', person, ' 于 ', formatDateTime(min(previous.1), '%F %H:%i'), ' 在', argMin(previous.8, (time, org, event_id)), '结算，',
-        toString(round(argMin(hours, (time, org, event_id)), 1)), ' 小时后在 ', toString(round(argMin(km, (time, org, event_id)))), ' 公里外的', argMin(name, (time, org, event_id)),
+        multiIf(argMin(hours, (time, org, event_id)) AS gap = 0, '同一时刻', gap < 1, concat(toString(greatest(1, round(gap * 60))), ' 分钟后'), concat(toString(round(gap, 1)), ' 小时后')), '在 ', toString(round(argMin(km, (time, org, event_id)))), ' 公里外的', argMin(name, (time, org, event_id)),
         '再次结算', if(count() > 1, concat('，此类情形共 ', toString(count()), ' 次'), '')) AS reason,
     arraySort(groupUniqArrayArray(arrayConcat(
         arrayMap(c -> (previous.1, previous.2, previous.3, 'card_here', c, person, previous.5), previous.4),

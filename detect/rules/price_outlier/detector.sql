@@ -4,6 +4,8 @@
 -- status: live
 -- severity: medium
 -- entity: org
+-- amount: turnover
+-- same: 药品、单价与限价 = 药品 (\S+) 单价 (\S+) 元，限价 (\S+) 元
 -- param: times Float64 = 1.5 · of the highest price of the drug, more than
 WITH
     limits AS

@@ -4,6 +4,7 @@
 -- status: live
 -- severity: high
 -- entity: person
+-- amount: refunded
 -- param: cycles UInt32 = 3 · settlements returned at once
 -- param: days UInt32 = 60 · they fall within, × 24 h
 -- param: minutes UInt32 = 30 · from sale to return

@@ -4,6 +4,7 @@
 -- status: live
 -- severity: high
 -- entity: person
+-- same: 死亡日期 = 已于 (\S+) 死亡
 WITH
     dead AS
     (

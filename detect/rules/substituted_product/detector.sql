@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: code
+-- same: 码上药品、结算药品 = 属于(.+?)，却于 .*按(.+?)医保结算
 WITH
     swapped AS
     (

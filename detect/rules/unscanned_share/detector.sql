@@ -4,6 +4,7 @@
 -- status: live
 -- severity: low
 -- entity: org
+-- amount: turnover
 -- param: packs UInt32 = 20 · packs billed in the month, at least
 -- param: share Float64 = 0.05 · of these without an item code, more than
 WITH
