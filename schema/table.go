@@ -428,12 +428,17 @@ func tableDate(t time.Time) (day int32, known bool) {
 
 // promptness says which upload of an event stays: the one that was sent last, as
 // a row uploaded again after a void stands, and of those sent in one second the
-// one received first. It is the seconds from time to sending (none below 0, and
-// no more than 17 years) times 2^34, plus promptnessBase, less the seconds from
-// time to receipt; the view scans takes those from the remainder by 2^34, which
-// is the same without the first part, as it was before.
+// one received first. It is the seconds from time to sending (no more than 17
+// years) times 2^34, plus promptnessBase, less the seconds from time to receipt;
+// the view scans takes those from the remainder by 2^34, which is the same without
+// the first part, as it was before. By a till whose clock is ahead sending comes
+// before time: there is room for that in steps of ten seconds, for as long as a
+// clock may be ahead.
 func promptness(happened, sent, received time.Time) uint64 {
-	lag := min(max(sent.Unix()-happened.Unix(), 0), 1<<29-1)
+	lag := min(sent.Unix()-happened.Unix(), 1<<29-1)
+	if lag < 0 {
+		lag = max(lag/10-1, -63)
+	}
 	return uint64(lag)<<34 + uint64(promptnessBase-(received.Unix()-happened.Unix()))
 }
 
