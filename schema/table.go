@@ -428,18 +428,24 @@ func tableDate(t time.Time) (day int32, known bool) {
 
 // promptness says which upload of an event stays: the one that was sent last, as
 // a row uploaded again after a void stands, and of those sent in one second the
-// one received first. It is the seconds from time to sending (none below 0, and
-// no more than 17 years) times 2^34, plus promptnessBase, less the seconds from
-// time to receipt; the view scans takes those from the remainder by 2^34, which
-// is the same without the first part, as it was before.
+// one received first. It is the seconds from time to sending (no more than 17
+// years) times 2^34, plus promptnessBase, less the seconds from time to receipt;
+// the view scans takes those from the remainder by 2^34, which is the same without
+// the first part, as it was before. By a till whose clock is ahead sending comes
+// before time: there is room for that in steps of ten seconds, for as long as a
+// clock may be ahead.
 func promptness(happened, sent, received time.Time) uint64 {
-	return uint64(lagSeconds(happened, sent))<<34 + uint64(promptnessBase-(received.Unix()-happened.Unix()))
+	return uint64(order(happened, sent))<<34 + uint64(promptnessBase-(received.Unix()-happened.Unix()))
 }
 
-// lagSeconds is the part of the time from happening to sending that stands in
-// promptness; what is beyond it stands in sent_lag, in milliseconds.
-func lagSeconds(happened, sent time.Time) int64 {
-	return min(max(sent.Unix()-happened.Unix(), 0), 1<<29-1)
+// order is the part of promptness that says when the event was sent. The view scans
+// adds it, as seconds, to sent_lag, which holds what is left, in milliseconds.
+func order(happened, sent time.Time) int64 {
+	lag := min(sent.Unix()-happened.Unix(), 1<<29-1)
+	if lag < 0 {
+		lag = max(lag/10-1, -63)
+	}
+	return lag
 }
 
 // The numbers of the table's enumerations. Their names stand in its types.
@@ -538,7 +544,7 @@ func (c *scanColumns) addJudged(s *Scan, code *Code, codes int, digest uint32, s
 	c.codes = append(c.codes, uint16(codes))
 	c.kind = append(c.kind, kindNumber(s.Kind))
 	c.time = append(c.time, happened.UnixMilli())
-	c.sentLag = append(c.sentLag, sent.UnixMilli()-happened.UnixMilli()-1000*lagSeconds(happened, sent))
+	c.sentLag = append(c.sentLag, sent.UnixMilli()-happened.UnixMilli()-1000*order(happened, sent))
 	c.expires.add(tableDate(expires))
 	c.quantity.add(s.Quantity)
 	c.pay = append(c.pay, payNumber(s.Pay))

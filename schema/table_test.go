@@ -85,7 +85,10 @@ func TestWhenAnEventWasSentMakesNoOtherOfIt(t *testing.T) {
 	sale := func(sent string) string {
 		return `{"event_id":"E1","kind":"sale","time":"2026-03-01T10:00:00+08:00","sent":"2026-03-01T` + sent + `+08:00","org":"A","region":"420106","codes":["85970625070608213291"],"pay":"insured","batch_no":"B1"}`
 	}
-	void := `{"event_id":"V1","kind":"void","time":"2026-03-01T11:00:00+08:00","org":"A","region":"420106","batch_no":"B1"}`
+	const (
+		void  = `{"event_id":"V1","kind":"void","time":"2026-03-01T11:00:00+08:00","org":"A","region":"420106","batch_no":"B1"}`
+		early = `{"event_id":"V1","kind":"void","time":"2026-03-01T09:56:00+08:00","org":"A","region":"420106","batch_no":"B1"}`
+	)
 	for _, c := range []struct {
 		name   string
 		events []string
@@ -96,6 +99,9 @@ func TestWhenAnEventWasSentMakesNoOtherOfIt(t *testing.T) {
 		{"the later one comes in first", []string{sale("10:30:00"), sale("10:00:05")}, "2026-03-01 10:30:00.000", "1"},
 		{"voided after both", []string{sale("10:00:05"), void, sale("10:30:00")}, "2026-03-01 10:30:00.000", "0"},
 		{"voided and uploaded again", []string{sale("10:00:05"), void, sale("11:30:00")}, "2026-03-01 11:30:00.000", "1"},
+		{"voided and uploaded again by a till whose clock is ahead", []string{sale("09:55:00"), early, sale("09:57:00")}, "2026-03-01 09:57:00.000", "1"},
+		{"the same, in no order", []string{sale("09:57:00"), early, sale("09:55:00")}, "2026-03-01 09:57:00.000", "1"},
+		{"the same, voided after both", []string{sale("09:55:50"), early, sale("09:55:00")}, "2026-03-01 09:55:50.000", "0"},
 		{"voided and uploaded again, in no order", []string{sale("11:30:00"), sale("10:00:05"), void}, "2026-03-01 11:30:00.000", "1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,8 +18,10 @@ func Chaos(seed uint64, n int) []schema.Scan {
 	c := &chaos{Rand: rand.New(rand.NewPCG(seed, 0xc4a05)), known: map[string]int{}}
 	for len(c.events) < n {
 		switch k := c.IntN(100); {
-		case k < 8 && len(c.events) > 0:
+		case k < 4 && len(c.events) > 0:
 			c.again()
+		case k < 8 && len(c.events) > 0:
+			c.retry()
 		case k == 8 && n > 100:
 			c.rush()
 		case k == 9 && n > 150 && !c.usual:
@@ -149,7 +151,8 @@ func (c *chaos) event() {
 	case 0:
 		e.Sent = e.Time
 	case 1:
-		e.Sent = e.Time.Add([...]time.Duration{time.Second, time.Hour, 48 * time.Hour}[c.IntN(3)])
+		// The till's clock may be ahead of the one that stamps what is sent.
+		e.Sent = e.Time.Add([...]time.Duration{time.Second, time.Hour, 48 * time.Hour, -5 * time.Minute}[c.IntN(4)])
 	}
 	switch e.Kind {
 	case schema.Void:
@@ -258,6 +261,20 @@ func (c *chaos) named(org string) string {
 		}
 	}
 	return fmt.Sprint("E", 900+c.IntN(9))
+}
+
+// retry sends an event once more and stamps it anew, as most software does; now and
+// then there was a void in between, of which it knows nothing.
+func (c *chaos) retry() {
+	e := c.events[c.IntN(len(c.events))]
+	if e.Sent.IsZero() {
+		e.Sent = e.Time
+	}
+	if e.Kind != schema.Void && c.IntN(3) == 0 {
+		c.add(schema.Scan{Kind: schema.Void, Time: e.Sent.Add(30 * time.Second), Org: e.Org, Region: e.Region, Reverses: e.EventID})
+	}
+	e.Sent = e.Sent.Add([...]time.Duration{time.Second, time.Minute, time.Hour, 48 * time.Hour}[c.IntN(4)])
+	c.add(e)
 }
 
 // again sends an event once more: as it was, with its defaults written out,
@@ -408,8 +425,8 @@ func (c *chaos) add(e schema.Scan) schema.Scan {
 	key := e.Org + " " + e.EventID + " " + e.Time.String()
 	if first, taken := c.known[key]; taken {
 		again := c.events[first]
-		if again.Sent.IsZero() && e.Sent.Equal(e.Time) {
-			again.Sent = again.Time
+		if !e.Sent.IsZero() {
+			again.Sent = e.Sent
 		}
 		e = again
 	} else {
