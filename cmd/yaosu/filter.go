@@ -79,41 +79,32 @@ func atLeast16KiB(n int) error {
 	return nil
 }
 
-// fetchFilter opens the filter of an agent whose spool is in dir, and returns who keeps
-// it up to date. Both are nil without --gate.
-func fetchFilter(cmd *cli.Command, dir string, idle func() bool, counted *counted, log *slog.Logger) (*filter.Set, *filter.Fetcher, error) {
+// agentFilter is what an agent's flags say of its filter; nil without --gate.
+func agentFilter(cmd *cli.Command, log *slog.Logger) (*filter.FetchConfig, error) {
 	address := cmd.String("gate")
 	if address == "" {
-		return nil, nil, nil
+		return nil, nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usageErrorf("--gate %s: want an address such as https://gate.example.org:8443", redacted(address))
 	}
 	token, err := filterToken(cmd)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	set, err := filter.Open(filepath.Join(dir, filterDir))
-	if err != nil {
-		return nil, nil, err
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		log.Warn("the token travels in the clear: give --gate an address that begins with https")
 	}
-	metrics := &filter.FetchMetrics{}
-	fetcher, err := filter.NewFetcher(filter.FetchConfig{
+	return &filter.FetchConfig{
 		URL:      address,
 		Token:    token,
-		Set:      set,
 		Every:    cmd.Duration("filter-every"),
 		Rate:     cmd.Int("filter-rate"),
 		MaxBytes: cmd.Int64("filter-bytes"),
-		Idle:     idle,
-		Metrics:  metrics,
+		Metrics:  &filter.FetchMetrics{},
 		Log:      log,
-	})
-	if err != nil {
-		return nil, nil, errors.Join(usageErrorf("--gate %s: want an address such as https://gate.example.org:8443", redacted(address)), set.Close())
-	}
-	if u, err := url.Parse(address); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		log.Warn("the token travels in the clear: give --gate an address that begins with https")
-	}
-	counted.fetched(metrics)
-	return set, fetcher, nil
+	}, nil
 }
 
 // filterToken reads what is shown to the gate, each time anew: it may have been mended.

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"yaosu/gate"
+	"yaosu/gate/filter"
 	"yaosu/gate/offline"
 	"yaosu/gate/sender"
 	"yaosu/scanner"
@@ -90,6 +91,10 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	fetch, err := agentFilter(cmd, cfg.Log)
+	if err != nil {
+		return err
+	}
 	listener, err := net.Listen("tcp", cmd.String("listen"))
 	if err != nil {
 		return fmt.Errorf("open the HTTP door: %w", err)
@@ -106,20 +111,27 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	log := cfg.Log
 	counted := newCounted()
 	counted.spool(spool)
-	var agent *offline.Agent
-	settled, fetcher, err := fetchFilter(cmd, dir, func() bool { return agent.Idle() }, counted, log)
-	if err != nil {
-		return err
+	answers := offline.Config{Sink: spoolSink{spool}, Conn: spool.Conn, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log}
+	if fetch != nil {
+		if answers.Settled, err = filter.Open(filepath.Join(dir, filterDir)); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, answers.Settled.Close()) }()
 	}
-	if settled != nil {
-		defer func() { err = errors.Join(err, settled.Close()) }()
-	}
-	agent, err = offline.Open(offline.Config{Sink: spoolSink{spool}, Conn: spool.Conn, Settled: settled, Dir: dir, Patience: cmd.Duration("check-patience"), Log: log})
+	agent, err := offline.Open(answers)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, agent.Close()) }()
 	counted.agent(agent)
+	var fetcher *filter.Fetcher
+	if fetch != nil {
+		counted.fetched(fetch.Metrics)
+		fetch.Set, fetch.Idle = answers.Settled, agent.Idle
+		if fetcher, err = filter.NewFetcher(*fetch); err != nil {
+			return err
+		}
+	}
 	door := gate.Config{
 		Listener: listener,
 		Senders:  senders,
@@ -145,7 +157,7 @@ func runScanner(ctx context.Context, cmd *cli.Command) (err error) {
 	})
 	group.Go(func() error { return spool.Run(drain) })
 	if fetcher != nil {
-		group.Go(func() error { return fetcher.Run(ctx) })
+		group.Go(func() error { return fetcher.Run(drain) })
 	}
 	return group.Wait()
 }

@@ -86,7 +86,7 @@ func FuzzDecode(f *testing.F) {
 	} {
 		f.Add(seed[0], []byte(seed[1]))
 	}
-	checker, err := check.Over(f.TempDir(), testKey(f), nil, nil, 100, now)
+	checker, err := check.Over(f.TempDir(), testKey(f), nil, boxes(0), 100, now)
 	if err != nil {
 		f.Fatal(err)
 	}
