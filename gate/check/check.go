@@ -41,7 +41,7 @@ type Config struct {
 	CloneDays int
 
 	// KeepNewest is how many uploads are held in memory before they are written to a
-	// file, about 70 bytes each. Default 500,000.
+	// file, about 80 bytes each. Default 500,000.
 	KeepNewest int
 
 	// Now is the time of the sale that is asked about. Default time.Now.
