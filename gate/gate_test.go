@@ -3,6 +3,7 @@ package gate_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"yaosu/gate"
+	"yaosu/internal/enginetest"
 )
 
 func TestDoor(t *testing.T) {
@@ -46,20 +48,13 @@ func TestDoor(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			away.Store(c.away)
-			resp, err := http.Get("http://" + listener.Addr().String() + c.path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			body, err := io.ReadAll(resp.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if resp.StatusCode != c.status || !strings.Contains(string(body), c.want) {
-				t.Errorf("got %d %s, want %d with %s", resp.StatusCode, body, c.status, c.want)
-			}
-			if strings.Contains(string(body), "secret") {
-				t.Errorf("the answer tells the reason: %s", body)
+			var got answer
+			enginetest.Eventually(t, fmt.Sprintf("%d with %s", c.status, c.want), func() bool { // an answer serves for a moment
+				got = get(t, "http://"+listener.Addr().String()+c.path)
+				return got.Status == c.status && strings.Contains(got.Body, c.want)
+			})
+			if strings.Contains(got.Body, "secret") {
+				t.Errorf("the answer tells the reason: %s", got.Body)
 			}
 		})
 	}

@@ -2,10 +2,13 @@ package gate_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,5 +106,27 @@ func TestNoMoreClientsThanThereMayBe(t *testing.T) {
 	first.Close()
 	if got := <-second; got.Status != 200 {
 		t.Errorf("the second client: got %d, want 200", got.Status)
+	}
+}
+
+// Nobody needs a credential to ask whether the door is ready.
+func TestWhoAsksWithoutEndWhetherTheDoorIsReadyDoesNotWearOutItsParts(t *testing.T) {
+	var asked atomic.Int64
+	url := open(t, gate.Config{Ready: []gate.Probe{{Name: "part", Check: func(context.Context) error {
+		asked.Add(1)
+		return nil
+	}}}})
+	begun := time.Now()
+	var group sync.WaitGroup
+	for range 200 {
+		group.Go(func() {
+			if got := get(t, url+"/readyz"); got.Status != 200 {
+				t.Errorf("got %d %s", got.Status, got.Body)
+			}
+		})
+	}
+	group.Wait()
+	if n, most := asked.Load(), 2+int64(time.Since(begun)/(200*time.Millisecond)); n > most {
+		t.Errorf("the part was asked %d times, want at most %d", n, most)
 	}
 }

@@ -30,6 +30,8 @@ type door struct {
 	decoders sync.Pool // of *schema.Decoder
 	zstd     sync.Pool // of *zstd.Decoder, as making one costs more than a small body
 
+	readiness readiness
+
 	ratesMu sync.Mutex
 	rates   map[string]*rate.Limiter // by name of the sender; guarded by ratesMu
 }

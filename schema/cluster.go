@@ -85,9 +85,10 @@ func placements() map[string]place {
 
 		"rejects": {placement: perShard},
 
-		// An event's codes are on several shards.
+		// An event's codes are on several shards, and so are those who came to a device.
 		"id_conflicts": {placement: across},
 		"wrong_clocks": {placement: across},
+		"device_slots": {placement: across},
 
 		"voids":                {placement: everywhere},
 		"person_vault":         {placement: everywhere},
@@ -126,7 +127,6 @@ func placements() map[string]place {
 		"pass_marks":   {placement: ofItsOwn},
 		"kept_sales":   {placement: ofItsOwn},
 		"kept_moves":   {placement: ofItsOwn},
-		"device_slots": {placement: perShard},
 		"detect_runs":  {spread, "pass"},
 	}
 }
