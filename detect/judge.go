@@ -107,7 +107,7 @@ func (w *worker) restRules(ctx context.Context) error {
 			}
 		}
 	}
-	for _, name := range []string{"judged_days", "judged_lots", "rest_keys", "rest_sales", "rest_moves", "supply_all"} {
+	for _, name := range []string{"judged_days", "judged_lots", "rest_keys", "near_rows", "rest_sales", "rest_moves", "supply_all"} {
 		began := time.Now()
 		if err := w.step(ctx, w.rest, name, params...); err != nil {
 			return err

@@ -1893,7 +1893,7 @@ ENGINE = ReplacingMergeTree(pass)
 PARTITION BY month
 PRIMARY KEY (org, device, time)
 ORDER BY (org, device, time, code, code_text, event_id, digest)
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 1024
 COMMENT '各轮检测留存的销售,请查询 sales · sales as passes keep them; query sales';
 
 CREATE TABLE move_rows
@@ -1923,7 +1923,7 @@ ENGINE = ReplacingMergeTree(pass)
 PARTITION BY month
 PRIMARY KEY (org, drug, lot)
 ORDER BY (org, drug, lot, time, code, code_text, event_id, digest)
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 1024
 COMMENT '各轮检测留存的出入库与盘存,请查询 scans · goods moves as passes keep them; query scans';
 
 CREATE TABLE pair_rows

@@ -2,6 +2,8 @@
 -- part of the table for each month, a pass that looks at those need not open the years
 -- before, and its FINAL has nothing to merge there. Blocks of these tables need not be
 -- atomic: a pass that dies is made again.
+-- What is asked of the years before is few rows each of many places: so granules are
+-- small.
 -- What is kept can be made anew from the scans, so the tables are too: the next pass
 -- begins from the beginning.
 DROP VIEW IF EXISTS kept_sales;
@@ -56,6 +58,7 @@ ENGINE = ReplacingMergeTree(pass)
 PARTITION BY month
 PRIMARY KEY (org, device, time)
 ORDER BY (org, device, time, code, code_text, event_id, digest)
+SETTINGS index_granularity = 1024
 COMMENT '各轮检测留存的销售,请查询 sales · sales as passes keep them; query sales';
 
 CREATE TABLE IF NOT EXISTS move_rows
@@ -85,6 +88,7 @@ ENGINE = ReplacingMergeTree(pass)
 PARTITION BY month
 PRIMARY KEY (org, drug, lot)
 ORDER BY (org, drug, lot, time, code, code_text, event_id, digest)
+SETTINGS index_granularity = 1024
 COMMENT '各轮检测留存的出入库与盘存,请查询 scans · goods moves as passes keep them; query scans';
 
 -- What a person has on hand of a drug after the last sale. Only candidates come
