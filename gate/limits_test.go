@@ -33,8 +33,8 @@ func dial(t *testing.T, url string) net.Conn {
 func TestAClientThatSendsSlowlyIsCutOff(t *testing.T) {
 	url := open(t, gate.Config{Sink: gate.NewJetStreamSink(streams(t)), ReadTime: 200 * time.Millisecond, WriteTime: time.Second})
 	for _, c := range []struct{ name, sent, want string }{
-		{"in the middle of a header", "POST /v1/scans HTTP/1.1\r\nHost: x\r\n", ""},
-		{"in the middle of a body", "POST /v1/scans HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{", "408"},
+		{"in the middle of a header", "POST /v1/scans HTTP/1.1\r\nHost: localhost\r\n", ""},
+		{"in the middle of a body", "POST /v1/scans HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{", "408"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn := dial(t, url)
@@ -53,7 +53,7 @@ func TestWhenAllMemoryIsTakenOthersAreToldToComeAgain(t *testing.T) {
 	url := open(t, gate.Config{Sink: gate.NewJetStreamSink(streams(t)), MaxBody: 64 << 10, MaxMemory: 40 << 10})
 	// Half a body that stays away takes what there is.
 	conn := dial(t, url)
-	if _, err := fmt.Fprintf(conn, "POST /v1/scans HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n%s", strings.Repeat(" ", 30_000)); err != nil {
+	if _, err := fmt.Fprintf(conn, "POST /v1/scans HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n%s", strings.Repeat(" ", 30_000)); err != nil {
 		t.Fatal(err)
 	}
 	enginetest.Eventually(t, "the half body is held", func() bool {
@@ -90,7 +90,7 @@ func TestWhenTheDoorIsBusyOthersAreToldToComeAgain(t *testing.T) {
 func TestNoMoreClientsThanThereMayBe(t *testing.T) {
 	url := open(t, gate.Config{MaxClients: 1})
 	first := dial(t, url)
-	if _, err := fmt.Fprint(first, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := fmt.Fprint(first, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := http.ReadResponse(bufio.NewReader(first), nil); err != nil {

@@ -308,3 +308,33 @@ func TestAClientCertificateIsACredential(t *testing.T) {
 		})
 	}
 }
+
+// A page whose name leads to this machine is, to the browser, of the same origin as
+// an open door here.
+func TestAnOpenDoorAnswersToNamesOfThisMachineAlone(t *testing.T) {
+	url := open(t, gate.Config{Sink: gate.NewJetStreamSink(streams(t)), Lives: database(t), Senders: openTo{people()}})
+	port := url[strings.LastIndex(url, ":"):]
+	for _, c := range []struct {
+		host, credential string
+		status           int
+	}{
+		{"127.0.0.1" + port, "", 200}, {"localhost" + port, "", 200}, {"LOCALHOST", "", 200}, {"[::1]" + port, "", 200}, {"127.0.0.1", "", 200},
+		{"evil.example" + port, "", 403}, {"127.0.0.1.evil.example", "", 403}, {"192.0.2.1" + port, "", 403},
+		{"gate.example.org", asVendor, 200},
+	} {
+		for _, request := range []struct{ method, path, body string }{{"POST", "/v1/scans", sale(1)}, {"GET", "/v1/codes/81234560000000000017", ""}} {
+			if request.method == "GET" && c.credential != "" {
+				continue // a vendor does not read
+			}
+			req, err := http.NewRequestWithContext(t.Context(), request.method, url+request.path, strings.NewReader(request.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = c.host
+			got := do(t, http.DefaultClient, req, "Authorization", c.credential, "Origin", "http://"+c.host, "Sec-Fetch-Site", "same-origin")
+			if got.Status != c.status {
+				t.Errorf("%s %s at %s: got %d %s, want %d", request.method, request.path, c.host, got.Status, got.Body, c.status)
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -171,7 +172,14 @@ func (d *door) admit(c *call, to route) error {
 	if err := d.cross.Check(c.r); err != nil {
 		return &problem{code: problemCrossSite}
 	}
-	if to.who == anybody || d.Senders == nil {
+	if to.who == anybody {
+		return nil
+	}
+	// Nor need the page come from elsewhere: its own name may lead to this machine.
+	if shows := c.r.Header.Get("Authorization") != "" || c.r.TLS != nil; !shows && !d.Open && Loopback(d.Listener.Addr()) && !ofThisMachine(c.r.Host) {
+		return &problem{code: problemCrossSite}
+	}
+	if d.Senders == nil {
 		return nil
 	}
 	if err := d.identify(c); err != nil {
@@ -185,6 +193,16 @@ func (d *door) admit(c *call, to route) error {
 		return &problem{code: problemRate, retry: time.Second}
 	}
 	return nil
+}
+
+// ofThisMachine tells whether host, with or without a port, is a name that can lead
+// nowhere else, or none, as no browser sends it.
+func ofThisMachine(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	address := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "" || strings.EqualFold(host, "localhost") || address != nil && address.IsLoopback()
 }
 
 // identify sets c.sender, which stays nil only for who shows no credential at a
