@@ -686,3 +686,26 @@ func TestEventsOfAnotherThanTheSendersAreNotKnown(t *testing.T) {
 		})
 	}
 }
+
+// An upload number that is used again every day is deleted again and again.
+func TestANameThatIsVoidedWithoutEndHoldsNobodyUp(t *testing.T) {
+	const n = 200_000
+	scans := []schema.Scan{decode(t, `A e1 sale 05-01T10:00 box {"batch_no":"1"}`), decode(t, `A e2 sale 06-01T09:59 box2 {"batch_no":"1"}`)}
+	for i := range n {
+		at := time.Date(2026, 5, 2, 0, 0, i, 0, schema.Shanghai)
+		scans = append(scans, schema.Scan{EventID: fmt.Sprint("v", i), Kind: schema.Void, Org: "A", Region: "530101", Time: at, BatchNo: "1"})
+	}
+	begun := time.Now()
+	checker, err := check.Over(t.TempDir(), testKey(t), nil, scans, 40_000, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for asked, want := range map[string]string{"B box": "pass", "B box2": "stop cloned_code"} {
+		if got := told(ask(t, checker, question(asked))); got != want {
+			t.Errorf("%s: got %q, want %q", asked, got, want)
+		}
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("took %s, want at most 10 s", took)
+	}
+}

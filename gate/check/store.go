@@ -116,8 +116,9 @@ func (s *store) put(uploads []keyed, v *orgVoid, upTo uint64) (full bool) {
 	}
 	if v != nil {
 		for _, name := range v.names(s.word(v.org)) {
-			// A stream that is read again brings voids again.
-			if name.name != 0 && !slices.Contains(s.voids[name], v.void) {
+			// What is in table and stream is here twice, which is no harm. Looking for it
+			// would be, where one name was voided a hundred thousand times.
+			if name.name != 0 {
 				s.voids[name] = append(s.voids[name], v.void)
 				s.changes++
 			}
