@@ -696,7 +696,7 @@ func TestANameThatIsVoidedWithoutEndHoldsNobodyUp(t *testing.T) {
 		scans = append(scans, schema.Scan{EventID: fmt.Sprint("v", i), Kind: schema.Void, Org: "A", Region: "530101", Time: at, BatchNo: "1"})
 	}
 	begun := time.Now()
-	checker, err := check.Over(t.TempDir(), testKey(t), nil, scans, 40_000, now)
+	checker, err := check.Over(t.TempDir(), testKey(t), nil, slices.Values(scans), 40_000, now)
 	if err != nil {
 		t.Fatal(err)
 	}
