@@ -839,6 +839,8 @@ func TestTheBrokerRestarts(t *testing.T) {
 	for n := range 1000 {
 		w.publish(sale(n))
 	}
+	// At its start Run tells at once when nobody answers.
+	enginetest.Eventually(t, "the ingester has begun", func() bool { return w.floor() > 0 })
 	if err := broker.Close(); err != nil {
 		t.Fatal(err)
 	}
