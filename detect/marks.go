@@ -24,7 +24,6 @@ const (
 	markDrugs = "drugs"
 	markState = "states"
 	markPass  = "pass"
-	markBusy  = "busy"
 
 	markFinished = "finished"
 )

@@ -444,8 +444,12 @@ func (w *worker) keepStates(ctx context.Context) error {
 			}
 		}
 	}
-	for part := range statePersons {
-		params := []string{"all", "1", "parts", strconv.Itoa(statePersons), "part", strconv.Itoa(part), "of", w.main.Database(), "sales", "kept_sales"}
+	parts := 1
+	if w.report.Codes > uint64(w.ChunkCodes) {
+		parts = statePersons
+	}
+	for part := range parts {
+		params := []string{"all", "1", "parts", strconv.Itoa(parts), "part", strconv.Itoa(part), "of", w.main.Database(), "sales", "kept_sales"}
 		if err := w.step(ctx, w.rest, "supply_all", params...); err != nil {
 			return err
 		}
