@@ -846,7 +846,7 @@ func TestTheBrokerRestarts(t *testing.T) {
 	}
 	broker = start(port)
 	t.Cleanup(func() { _ = broker.Close() })
-	enginetest.Eventually(t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Reconnected(t, w.js.Conn())
 	for n := range 1000 {
 		w.publish(sale(1000 + n))
 	}

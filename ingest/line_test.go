@@ -472,7 +472,7 @@ func TestABadMessageLargerThanMessagesMayBeByNowIsRejectedInParts(t *testing.T) 
 	}
 	broker = start(port, 1<<20)
 	t.Cleanup(func() { _ = broker.Close() })
-	enginetest.Eventually(t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Reconnected(t, w.js.Conn())
 	w.publish(sale(1))
 	w.run(w.cfg)
 	w.acknowledged()

@@ -62,6 +62,10 @@ func EngineChild(args []string) int {
 	// must outlast the parts that still write to it, so only the pipe stops it.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 
+	// The engine writes to clients that have gone. On its threads, which are not
+	// Go's, the signal that says so would end the process.
+	signal.Ignore(syscall.SIGPIPE)
+
 	go func() {
 		// The engine waits on the pipe with an own descriptor. This is for one that
 		// is stuck, or that had not come so far when the parent died.

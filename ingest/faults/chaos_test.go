@@ -253,7 +253,7 @@ func (m *monkey) rest() { passes(m.upTo(3 * time.Second)) }
 // mend waits until all runs again.
 func (m *monkey) mend() {
 	w := m.w
-	enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Reconnected(w.t, w.js.Conn())
 	enginetest.Eventually(w.t, "the engine is back", func() bool { return w.rows() >= 0 })
 	enginetest.Eventually(w.t, "the ingesters run", func() bool {
 		m.restart()

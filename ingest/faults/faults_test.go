@@ -324,7 +324,7 @@ func theBrokerIsKilled(w *world) {
 		w.publish(w.events(from, from+3000), 20)
 		w.broker.Kill()
 		w.broker.Start()
-		enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+		enginetest.Reconnected(w.t, w.js.Conn())
 		w.publish(w.events(from+3000, from+6000), 20)
 	}
 }
@@ -342,7 +342,7 @@ func theBrokerIsAwayAtTheStart(w *world) {
 	case <-time.After(2 * time.Second):
 		w.broker.Start()
 	}
-	enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Reconnected(w.t, w.js.Conn())
 }
 
 // olderCopy puts SCANS back as it was before some of what is stored came, and then
@@ -422,7 +422,7 @@ func (w *world) restartBroker(between func()) {
 	}
 	between()
 	w.broker.Start()
-	enginetest.Eventually(w.t, "the connection is back", w.js.Conn().IsConnected)
+	enginetest.Reconnected(w.t, w.js.Conn())
 }
 
 // killedInTheMiddle kills ingesters when an insert is on its way.

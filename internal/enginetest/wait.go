@@ -3,6 +3,8 @@ package enginetest
 import (
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 const (
@@ -11,6 +13,14 @@ const (
 
 	poll = 20 * time.Millisecond
 )
+
+// Reconnected waits until the server answers over nc again. A connection counts as
+// connected until it has noticed that its server is gone, and what is sent in
+// between is lost.
+func Reconnected(t testing.TB, nc *nats.Conn) {
+	t.Helper()
+	Eventually(t, "the connection is back", func() bool { return nc.FlushTimeout(time.Second) == nil })
+}
 
 // Eventually waits until ok says yes. After three minutes the test fails.
 func Eventually(t testing.TB, what string, ok func() bool) {

@@ -37,7 +37,7 @@ func TestABrokerThatWasKilledComesBackWithItsMessages(t *testing.T) {
 		if b.URL() != url {
 			t.Errorf("got %s, want %s as before", b.URL(), url)
 		}
-		enginetest.Eventually(t, "the connection is back", js.Conn().IsConnected)
+		enginetest.Reconnected(t, js.Conn())
 	}
 	stream, err := js.Stream(t.Context(), schema.StreamScans)
 	if err != nil {
