@@ -167,7 +167,7 @@ func (j dyingJetStream) PublishMsgAsync(msg *nats.Msg, opts ...jetstream.Publish
 
 func TestEachStateGoesOutOnceWhereverTheServiceDies(t *testing.T) {
 	const suspects = 600
-	for _, transport := range []string{"native", "http"} {
+	for _, transport := range enginetest.ServiceTransports() {
 		for _, c := range []struct {
 			name              string
 			atPublish, atNote int // dies before this one, counted from 1; 0 never
@@ -298,7 +298,7 @@ func TestWhatTheStreamSays(t *testing.T) {
 }
 
 func TestASuspectTooLongForAMessageGoesOutShortened(t *testing.T) {
-	conn := newDatabase(t, "native")
+	conn := newDatabase(t, "http")
 	js := suspectStream(t)
 	err := conn.Exec(t.Context(), `INSERT INTO suspect_rows (suspect_id, detector, severity, entity_kind, entity_id, events, status, version)
 		SELECT 'long', 'unscanned_share', 'high', 'org', 'A', arrayMap(i -> concat('A/', leftPad(toString(i), 60, '0')), range(300000)), 'open', 1`)

@@ -30,7 +30,7 @@ func newPassTable(t *testing.T, ids ...string) *passTable {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &passTable{conn: newDatabase(t, "native"), key: testKey(t), now: time.Date(2026, 7, 1, 8, 0, 0, 0, schema.Shanghai)}
+	p := &passTable{conn: newDatabase(t, "http"), key: testKey(t), now: time.Date(2026, 7, 1, 8, 0, 0, 0, schema.Shanghai)}
 	for _, rule := range all {
 		if slices.Contains(ids, rule.ID) {
 			p.rules = append(p.rules, rule)

@@ -542,7 +542,7 @@ func TestAnswersAreDegradedWhileNATSIsAwayAndComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, enginetest.Database(t, "native"), broker.URL())
+	w := newWorld(t, enginetest.Database(t, "http"), broker.URL())
 	checker, _ := w.start()
 	w.publish("A e1 sale 05-01T10:00 box")
 	w.settle(checker)

@@ -89,6 +89,17 @@ func Database(t testing.TB, transport string) string {
 	return u.String()
 }
 
+// ServiceTransports are the transports for a service that a test stops in the middle
+// of its queries: "native" and "http" with a server, "http" alone with the embedded
+// engine. Its native port aborts the process now and then when a client leaves
+// before it has read its answer, and HTTP is what services speak to it.
+func ServiceTransports() []string {
+	if os.Getenv(nativeEnv) == "" {
+		return []string{"http"}
+	}
+	return []string{"native", "http"}
+}
+
 // Broker starts a NATS server with JetStream for this test, in a directory of its
 // own.
 func Broker(t testing.TB) *local.Broker {
