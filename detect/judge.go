@@ -94,9 +94,14 @@ func (w *worker) restRules(ctx context.Context) error {
 	if len(listed) == 0 || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	for _, rule := range listed {
-		if err := w.judge(ctx, rule); err != nil {
-			w.fail(rule.ID, err)
+	failed := make([]error, len(listed)) // one rule that fails does not keep the others
+	_ = w.each(ctx, len(listed), func(ctx context.Context, i int) error {
+		failed[i] = w.judge(ctx, listed[i])
+		return nil
+	})
+	for i, err := range failed {
+		if err != nil {
+			w.fail(listed[i].ID, err)
 		}
 	}
 	params := []string{"all", "0", "parts", "1", "part", "0", "of", w.rest.Database(), "sales", "sales", "persons", "10", "times", "3"}
@@ -107,12 +112,10 @@ func (w *worker) restRules(ctx context.Context) error {
 			}
 		}
 	}
-	for _, name := range []string{"judged_days", "judged_lots", "rest_keys", "near_rows", "rest_sales", "rest_moves", "supply_all"} {
-		began := time.Now()
-		if err := w.step(ctx, w.rest, name, params...); err != nil {
+	for _, names := range [][]string{{"judged_days", "judged_lots"}, {"rest_keys"}, {"near_rows"}, {"rest_sales"}, {"rest_moves", "supply_all"}} {
+		if err := w.together(ctx, w.rest, names, params...); err != nil {
 			return err
 		}
-		w.Log.Debug("step done", "step", name, "took", time.Since(began))
 	}
 	var loaded uint64
 	if err := w.rest.QueryRow(ctx, "SELECT count() FROM sales").Scan(&loaded); err != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"yaosu/schema"
 )
 
@@ -191,6 +193,38 @@ func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
 	return nil
 }
 
+// together makes steps that do not wait for each other, in a room. Most of a small
+// pass is one core's work, so they are made two at a time; over all there is, each
+// needs the memory for itself.
+func (w *worker) together(ctx context.Context, room *schema.Conn, names []string, params ...string) error {
+	return w.each(ctx, len(names), func(ctx context.Context, i int) error {
+		began := time.Now()
+		if err := w.step(ctx, room, names[i], params...); err != nil {
+			return err
+		}
+		w.Log.Debug("step done", "step", names[i], "took", time.Since(began))
+		return nil
+	})
+}
+
+// each calls do with the numbers below n, in the way of together.
+func (w *worker) each(ctx context.Context, n int, do func(context.Context, int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2)
+	if w.begins() || w.whole || w.Rebuild {
+		g.SetLimit(1)
+	}
+	for i := range n {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return do(ctx, i)
+		})
+	}
+	return g.Wait()
+}
+
 // until repeats a step until a table of a room grows no more.
 func until(ctx context.Context, room *schema.Conn, table string, step func() error) error {
 	before := ^uint64(0)
@@ -254,16 +288,8 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 	}
 	codes := []string{"from_code", strconv.FormatUint(from, 10), "to_code", strconv.FormatUint(to, 10), "sale_pairs", "sale_pairs", "restocks", "restocks",
 		"finished", strconv.FormatUint(w.marks.block(markFinished), 10),
-		"from_block", strconv.FormatUint(w.marks.block(markScans), 10)}
-	names := []string{
-		"lives_rows", "lives_voids", "plain_codes", "lives_scans", "busy_codes", "fates",
-		"desk_moves", "desk_sales", "desk_gone", "plain_sales", "plain_moves",
-		"keep_sales", "keep_gone_sales", "keep_moves",
-		"forget_pairs", "keep_pairs", "forget_restocks", "keep_restocks", "forget_lates", "keep_lates",
-	}
-	if !w.begins() {
-		names = slices.Insert(names, slices.Index(names, "plain_sales"), "desk_same_sales", "desk_same_moves")
-	}
+		"from_block", strconv.FormatUint(w.marks.block(markScans), 10), "rest", w.rest.Database()}
+	stages := [][]string{{"lives_rows"}, {"lives_voids"}, {"plain_codes"}, {"lives_scans"}}
 	if err := w.step(ctx, w.lives, "judged_codes", codes...); err != nil {
 		return err
 	}
@@ -278,20 +304,23 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 		if err := until(ctx, w.lives, "ancestors", func() error { return w.step(ctx, w.lives, "ancestors_next") }); err != nil {
 			return err
 		}
-		names = slices.Insert(names, slices.Index(names, "busy_codes"), "lives_packs")
+		stages = append(stages, []string{"lives_packs"})
 	}
-	for _, name := range names {
-		began := time.Now()
-		if err := w.step(ctx, w.lives, name, codes...); err != nil {
-			return err
-		}
-		w.Log.Debug("step done", "step", name, "took", time.Since(began))
-	}
+	stages = append(stages, [][]string{{"busy_codes"}, {"fates"}, {"desk_moves"}, {"desk_sales"}, {"desk_gone"}}...)
 	if !w.begins() {
-		for _, name := range []string{"touched_sales", "touched_moves"} {
-			if err := w.step(ctx, w.lives, name, "rest", w.rest.Database()); err != nil {
-				return err
-			}
+		stages = append(stages, []string{"desk_same_moves", "desk_same_sales"})
+	}
+	stages = append(stages, [][]string{
+		{"plain_sales", "plain_moves"},
+		{"keep_sales", "keep_moves", "keep_gone_sales", "forget_pairs", "forget_restocks", "forget_lates"},
+		{"keep_lates", "keep_restocks", "keep_pairs"},
+	}...)
+	if !w.begins() {
+		stages = append(stages, []string{"touched_sales", "touched_moves"})
+	}
+	for _, names := range stages {
+		if err := w.together(ctx, w.lives, names, codes...); err != nil {
+			return err
 		}
 	}
 	for _, rule := range w.Rules {
@@ -418,14 +447,7 @@ const (
 func (w *worker) keepStates(ctx context.Context) error {
 	if !w.begins() && w.marks[markState] == w.stateParams() {
 		params := append(w.stateValues(), "all", "0", "orgs", "[]")
-		for _, name := range []string{"device_days", "device_days_gone", "supply", "lot_months"} {
-			began := time.Now()
-			if err := w.step(ctx, w.rest, name, params...); err != nil {
-				return err
-			}
-			w.Log.Debug("step done", "step", name, "took", time.Since(began))
-		}
-		return nil
+		return w.together(ctx, w.rest, []string{"device_days", "lot_months", "supply", "device_days_gone"}, params...)
 	}
 	for _, table := range []string{"device_days", "supply_rows", "lot_months"} {
 		if err := w.exec(ctx, w.main, "TRUNCATE TABLE "+table); err != nil {
