@@ -99,10 +99,16 @@ func (w *worker) restRules(ctx context.Context) error {
 		failed[i] = w.judge(ctx, listed[i])
 		return nil
 	})
+	var ids []string
 	for i, err := range failed {
 		if err != nil {
 			w.fail(listed[i].ID, err)
+		} else if listed[i].Entity != "group" {
+			ids = append(ids, listed[i].ID)
 		}
+	}
+	if err := w.together(ctx, w.rest, []string{"judged_standing_events"}, "rules", arrayText(ids)); err != nil {
+		return err
 	}
 	params := []string{"all", "0", "parts", "1", "part", "0", "of", w.rest.Database(), "sales", "sales", "persons", "10", "times", "3"}
 	for _, rule := range w.Rules {
@@ -112,7 +118,7 @@ func (w *worker) restRules(ctx context.Context) error {
 			}
 		}
 	}
-	for _, names := range [][]string{{"judged_days", "judged_lots"}, {"rest_keys"}, {"near_rows"}, {"rest_sales"}, {"rest_moves", "supply_all"}} {
+	for _, names := range [][]string{{"judged_days", "judged_lots"}, {"near_rows"}, {"rest_sales"}, {"rest_moves", "supply_all"}} {
 		if err := w.together(ctx, w.rest, names, params...); err != nil {
 			return err
 		}
@@ -174,9 +180,6 @@ func (w *worker) judge(ctx context.Context, rule *Rule) error {
 		}
 		w.Log.Debug("judged", "rule", rule.ID, "took", time.Since(began))
 		return nil
-	}
-	if err := w.step(ctx, w.rest, "judged_standing_events", params...); err != nil {
-		return err
 	}
 	if rule.Entity != "person" {
 		if err := w.step(ctx, w.rest, "judged_standing_"+rule.Entity, params...); err != nil {

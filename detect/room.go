@@ -224,7 +224,6 @@ func (r *rooms) planRest(selects map[string]string) (*plan, error) {
 		"CREATE TABLE near_rows ENGINE = ReplacingMergeTree(pass) ORDER BY (org, device, time, code, code_text, event_id, digest) AS SELECT *, month FROM "+main+"sale_rows LIMIT 0",
 		"CREATE VIEW near_sales AS "+strings.Replace(selects["kept_sales"], "FROM sale_rows", "FROM near_rows", 1),
 		"CREATE TABLE judged (rule String, entity String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
-		"CREATE TABLE keys (org String, device String, time DateTime64(3, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY (org, device, time)",
 		`CREATE TABLE touched_sales ENGINE = MergeTree ORDER BY (person, time) AS
 			SELECT org, device, time, code_key, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone, month
 			FROM `+main+`kept_sales LIMIT 0`,

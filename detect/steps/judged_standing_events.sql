@@ -1,18 +1,32 @@
--- Suspects of before, one of whose events was looked at again.
+-- Suspects of before, one of whose events was looked at again: of all rules at once.
+-- Their events are few beside those that were touched.
 INSERT INTO judged
+WITH
+    standing AS
+    (
+        SELECT
+            detector,
+            entity_kind,
+            entity_id,
+            period,
+            arrayJoin(events) AS of_suspect
+        FROM {main:Identifier}.suspect_rows
+        WHERE detector IN {rules:Array(String)}
+    ),
+    touched AS
+    (
+        SELECT concat(org, '/', event_id) AS of_touched
+        FROM touched_sales
+        WHERE of_touched IN (SELECT of_suspect FROM standing)
+        UNION ALL
+        SELECT concat(org, '/', event_id) AS of_touched
+        FROM touched_moves
+        WHERE of_touched IN (SELECT of_suspect FROM standing)
+    )
 SELECT DISTINCT
-    {rule:String} AS rule,
-    {entity:String} AS entity,
+    detector AS rule,
+    toString(entity_kind) AS entity,
     entity_id,
     period
-FROM {main:Identifier}.suspect_rows
-ARRAY JOIN events AS of_suspect
-WHERE detector = {rule:String}
-    AND of_suspect IN
-    (
-        SELECT concat(org, '/', event_id)
-        FROM touched_sales
-        UNION ALL
-        SELECT concat(org, '/', event_id)
-        FROM touched_moves
-    )
+FROM standing
+WHERE of_suspect IN (SELECT of_touched FROM touched)
