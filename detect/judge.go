@@ -118,7 +118,7 @@ func (w *worker) restRules(ctx context.Context) error {
 			}
 		}
 	}
-	for _, names := range [][]string{{"judged_days", "judged_lots"}, {"near_rows"}, {"rest_sales"}, {"rest_moves", "supply_all"}} {
+	for _, names := range [][]string{{"judged_days", "judged_lots"}, {"near_sales"}, {"rest_sales"}, {"near_moves", "supply_all"}, {"rest_moves"}} {
 		if err := w.together(ctx, w.rest, names, params...); err != nil {
 			return err
 		}

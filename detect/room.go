@@ -221,8 +221,10 @@ func (r *rooms) planRest(selects map[string]string) (*plan, error) {
 	p.add(
 		"CREATE TABLE sales ENGINE = MergeTree ORDER BY (person, time) AS SELECT * FROM "+main+"kept_sales LIMIT 0",
 		"CREATE TABLE stock_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT * FROM "+main+"kept_moves LIMIT 0",
-		"CREATE TABLE near_rows ENGINE = ReplacingMergeTree(pass) ORDER BY (org, device, time, code, code_text, event_id, digest) AS SELECT *, month FROM "+main+"sale_rows LIMIT 0",
-		"CREATE VIEW near_sales AS "+strings.Replace(selects["kept_sales"], "FROM sale_rows", "FROM near_rows", 1),
+		"CREATE TABLE near_sales ENGINE = ReplacingMergeTree(pass) ORDER BY (org, device, time, code, code_text, event_id, digest) AS SELECT *, month FROM "+main+"sale_rows LIMIT 0",
+		"CREATE VIEW kept_near_sales AS "+strings.Replace(selects["kept_sales"], "FROM sale_rows", "FROM near_sales", 1),
+		"CREATE TABLE near_moves ENGINE = ReplacingMergeTree(pass) ORDER BY (org, drug, lot, time, code, code_text, event_id, digest) AS SELECT *, month FROM "+main+"move_rows LIMIT 0",
+		"CREATE VIEW kept_near_moves AS "+strings.Replace(selects["kept_moves"], "FROM move_rows", "FROM near_moves", 1),
 		"CREATE TABLE judged (rule String, entity String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
 		`CREATE TABLE touched_sales ENGINE = MergeTree ORDER BY (person, time) AS
 			SELECT org, device, time, code_key, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone, month

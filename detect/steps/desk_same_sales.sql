@@ -5,13 +5,9 @@ WITH
     uploads AS
     (
         SELECT
-            org,
-            device,
-            time,
             code,
-            code_text,
-            event_id,
-            digest,
+            time,
+            cityHash64(code, code_text, org, event_id, digest) AS key,
             if(undone, 'undone', 'stands') AS state,
             sourced,
             undone_event,
@@ -19,31 +15,21 @@ WITH
         FROM {desk:Identifier}.sales
         UNION ALL
         SELECT
-            org,
-            device,
-            time,
             code,
-            code_text,
-            event_id,
-            digest,
+            time,
+            cityHash64(code, code_text, org, event_id, digest) AS key,
             'gone' AS state,
             false AS sourced,
             '' AS undone_event,
             toDateTime64(0, 3, 'Asia/Shanghai') AS undone_at
         FROM {desk:Identifier}.gone
     )
-SELECT cityHash64(code, code_text, org, event_id, digest)
+SELECT key
 FROM uploads
-WHERE (code, org, device, time, code_text, event_id, digest, toString(state), sourced, undone_event, undone_at) IN
+WHERE (key, toString(state), sourced, undone_event, undone_at) IN
 (
     SELECT
-        code,
-        org,
-        device,
-        time,
-        code_text,
-        event_id,
-        digest,
+        cityHash64(code, code_text, org, event_id, digest) AS kept,
         toString(argMax(state, pass)),
         argMax(sourced, pass),
         argMax(undone_event, pass),
@@ -51,13 +37,6 @@ WHERE (code, org, device, time, code_text, event_id, digest, toString(state), so
     FROM {main:Identifier}.sale_rows
     WHERE month IN (SELECT DISTINCT toYYYYMM(time) FROM uploads)
         AND code IN (SELECT code FROM uploads)
-    GROUP BY
-        code,
-        org,
-        device,
-        time,
-        code_text,
-        event_id,
-        digest
+    GROUP BY kept
     HAVING max(pass) <= {finished:UInt64}
 )

@@ -1,3 +1,3 @@
 INSERT INTO sales
 SELECT *
-FROM near_sales
+FROM kept_near_sales

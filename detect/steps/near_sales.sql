@@ -1,7 +1,7 @@
 -- Uploads of those under judgement, with what a later pass replaced: FINAL over the
 -- whole table would merge all of it. Who, where, when and what is the same in all
 -- versions of an upload, so none is missed.
-INSERT INTO near_rows
+INSERT INTO near_sales
 SELECT
     *,
     month
