@@ -484,6 +484,36 @@ func TestTheIndexIsFoundAgainAfterARestart(t *testing.T) {
 	same(checker, "after damage")
 }
 
+// More than may be filled in at a start has the index made anew, and not tried
+// again and again.
+func TestALongGapMakesTheIndexAnew(t *testing.T) {
+	w := newWorld(t, enginetest.Database(t, "http"), enginetest.Broker(t).URL())
+	w.keep = 2
+	checker, stop := w.start()
+	w.publish("A e1 sale 05-01T10:00 box")
+	w.settle(checker)
+	stop()
+	missed := []string{"A e1 sale 05-01T10:00 box"}
+	for i := range 20 {
+		missed = append(missed, fmt.Sprintf("A e%d sale 05-01T11:00 810000100000000005%02d", 2+i, i))
+	}
+	w.insert(1, missed...)
+	w.publish(missed[1:]...)
+	w.stored.Store(uint64(len(missed)))
+	w.forgetStream()
+	checker, _ = w.start()
+	w.publish("A e90 purchase 05-07T10:00 box")
+	w.settle(checker)
+	for _, q := range []string{"C box", "C 81000010000000000500", "C 81000010000000000519"} {
+		if got := told(ask(t, checker, question(q))); got != "stop resold_code" {
+			t.Errorf("%s: got %q, want a stop", q, got)
+		}
+	}
+	if n := w.count.Snapshot().Rebuilds; n != 1 {
+		t.Errorf("the index was made %d times, want once", n)
+	}
+}
+
 func (w *world) forgetStream() {
 	w.t.Helper()
 	stream, err := w.js.Stream(w.t.Context(), schema.StreamScans)

@@ -92,6 +92,9 @@ func (c *Checker) Run(ctx context.Context) error {
 func (c *Checker) live(ctx context.Context) error {
 	f := &feed{Checker: c, people: reader{key: c.Key}}
 	if err := f.start(ctx); err != nil {
+		if errors.Is(err, errAnew) {
+			f.store.remove()
+		}
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -377,7 +380,8 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, decoder *schema.Decode
 	return nil
 }
 
-// fill reads from the table what came in after one sequence and up to another.
+// fill reads from the table what came in after one sequence and up to another, and
+// leaves out what is here.
 func (f *feed) fill(ctx context.Context, after, upTo uint64) error {
 	if after >= upTo {
 		return nil
@@ -385,6 +389,13 @@ func (f *feed) fill(ctx context.Context, after, upTo uint64) error {
 	f.Log.Info("reading from the table what the stream has no more", "after", after, "up_to", upTo)
 	rows := 0
 	return f.readUploads(ctx, fmt.Sprintf(" AND seq > %d AND seq <= %d", after, upTo), func(k *keyed) error {
+		known, err := f.store.has(k)
+		if err != nil { // a damaged page
+			return errors.Join(err, errAnew)
+		}
+		if known {
+			return nil
+		}
 		// They come in no order, so there is no run of a part of them.
 		if rows++; rows > mostFilled*f.KeepNewest {
 			return errAnew

@@ -135,6 +135,16 @@ const mostLife = 2_000
 // errLong is of a code with more.
 var errLong = errors.New("the code was uploaded too often")
 
+// has tells whether an upload is here, or so many of its code that one more says
+// nothing.
+func (s *store) has(k *keyed) (bool, error) {
+	l, err := s.find(k.code, &k.upload)
+	if errors.Is(err, errLong) {
+		return true, nil
+	}
+	return slices.Contains(l.uploads, k.upload), err
+}
+
 // find gives the life of a code, without its pack, and the voids that name the sale
 // that is asked about too.
 func (s *store) find(code uint64, asked *upload) (life, error) {
