@@ -24,6 +24,7 @@ const (
 	markDrugs = "drugs"
 	markState = "states"
 	markPass  = "pass"
+	markTable = "table"
 
 	markFinished = "finished"
 )
@@ -42,7 +43,19 @@ func readMarks(ctx context.Context, conn *schema.Conn) (marks, error) {
 		}
 		m[name] = mark
 	}
-	return m, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read how far passes are: %w", err)
+	}
+	// A table that was made anew numbers its blocks anew.
+	var table string
+	if err := conn.QueryRow(ctx, "SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase() AND name = 'scan_rows'").Scan(&table); err != nil {
+		return nil, fmt.Errorf("see which table the scans are in: %w", err)
+	}
+	if m[markTable] != table {
+		m[markTable] = table
+		delete(m, markScans)
+	}
+	return m, nil
 }
 
 func (m marks) block(name string) uint64 {
@@ -155,10 +168,11 @@ func (c *Config) idle(ctx context.Context) (bool, error) {
 }
 
 // idleSpread is idle for a cluster, where passes keep nothing: the whole of it is
-// looked at again whenever anything came in.
+// looked at again whenever anything came in. Each server numbers its blocks, and
+// what comes in makes one of the numbers larger.
 func (c *Config) idleSpread(ctx context.Context) (bool, error) {
 	var now string
-	if err := c.Conn.QueryRow(ctx, "SELECT toString((max(seq), count())) FROM scan_rows").Scan(&now); err != nil {
+	if err := c.Conn.QueryRow(ctx, "SELECT toString(sum(newest)) FROM (SELECT max(part_block) AS newest FROM arrivals GROUP BY _shard_num)").Scan(&now); err != nil {
 		return false, fmt.Errorf("look for new scans: %w", err)
 	}
 	loads, err := readLoads(ctx, c.Conn)

@@ -124,6 +124,7 @@ func (w *worker) passes(ctx context.Context) error {
 		return err
 	}
 	done := marks{
+		markTable: w.marks[markTable],
 		markScans: strconv.FormatUint(scans, 10),
 		markVoids: strconv.FormatUint(voids, 10),
 		markPacks: w.loads["packs"],
