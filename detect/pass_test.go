@@ -18,6 +18,7 @@ import (
 // passTable is a database with the rule resold_code (or others) over it, and a
 // clock the test moves.
 type passTable struct {
+	dsn   string
 	conn  *schema.Conn
 	key   *schema.PersonKey
 	rules []detect.Rule
@@ -30,7 +31,8 @@ func newPassTable(t *testing.T, ids ...string) *passTable {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &passTable{conn: newDatabase(t, "http"), key: testKey(t), now: time.Date(2026, 7, 1, 8, 0, 0, 0, schema.Shanghai)}
+	dsn := enginetest.Database(t, "http")
+	p := &passTable{dsn: dsn, conn: enginetest.Schema(t, dsn), key: testKey(t), now: time.Date(2026, 7, 1, 8, 0, 0, 0, schema.Shanghai)}
 	for _, rule := range all {
 		if slices.Contains(ids, rule.ID) {
 			p.rules = append(p.rules, rule)
@@ -174,6 +176,56 @@ func TestALateReturnExplainsAndItsVoidReopens(t *testing.T) {
 	again.UpdatedAt, want.UpdatedAt = time.Time{}, time.Time{}
 	if !reflect.DeepEqual(again, want) {
 		t.Errorf("found again\n got %+v\nwant %+v", again, want)
+	}
+}
+
+// A table that is copied numbers its blocks anew: what came in since is told from
+// what was there, and what passes keep is made again as it was.
+func TestATableThatIsCopiedIsLookedAtAnew(t *testing.T) {
+	ctx := t.Context()
+	p := newPassTable(t, "resold_code", "cash_and_insured")
+	first, again := boxSale("A", "420106", on(1, 5, 10), "p1"), boxSale("B", "420107", on(3, 15, 10), "p2")
+	first.EventID, again.EventID = "0198c2a4-7f3e-4b1a-9c55-000000000001", "0198c2a4-7f3e-4b1a-9c55-000000000002"
+	send(t, p.conn, p.key, []schema.Scan{first})
+	for i := range 5 { // blocks, so that those of the copy are fewer
+		other := boxSale("C", "420108", on(2, 1+i, 10), "p3")
+		other.Codes = []string{fmt.Sprintf("8123456000000000002%d", i)}
+		send(t, p.conn, p.key, []schema.Scan{other})
+	}
+	p.run(t, nil)
+	kept := func() []string {
+		return enginetest.Column(t, p.conn, "SELECT toString(tuple(* EXCEPT pass)) AS line FROM sale_rows FINAL ORDER BY line")
+	}
+	before := kept()
+
+	// As a program of the layout before would have stored it.
+	statements := []string{"INSERT INTO scan_rows SELECT * REPLACE (if(startsWith(scan_rows.event_id, '\\0'), UUIDNumToString(toFixedString(substring(scan_rows.event_id, 2, 16), 16)), scan_rows.event_id) AS event_id) FROM scan_rows WHERE startsWith(scan_rows.event_id, '\\0')",
+		"DELETE FROM scan_rows WHERE startsWith(event_id, '\\0')",
+		"ALTER TABLE migrations DELETE WHERE name = '0017_fewer_bytes.sql' SETTINGS mutations_sync = 1"}
+	for _, statement := range statements {
+		if err := p.conn.Exec(ctx, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if _, err := schema.Apply(ctx, p.dsn); err != nil {
+		t.Fatal(err)
+	}
+	send(t, p.conn, p.key, []schema.Scan{first, again}) // the first is sent again
+	p.now = p.now.Add(time.Hour)
+	report := next(t, detect.Config{Conn: p.conn, Rules: p.rules, Now: func() time.Time { return p.now }})
+	if report.Arrivals < 7 || report.Codes != 6 {
+		t.Errorf("after the copy %d rows and %d codes were looked at, want all 7 and 6", report.Arrivals, report.Codes)
+	}
+	if s := p.only(t); len(s.Events) != 2 || s.Events[0] != "A/"+first.EventID || s.Events[1] != "B/"+again.EventID {
+		t.Errorf("got the events %v, want the first sale and the second", s.Events)
+	}
+	after := kept()
+	if len(after) != len(before)+1 {
+		t.Errorf("%d sales are kept, want %d and the new one", len(after), len(before))
+	}
+	report = next(t, detect.Config{Conn: p.conn, Rules: p.rules, Now: func() time.Time { return p.now.Add(time.Hour) }})
+	if report.Arrivals != 0 {
+		t.Errorf("the pass after it looked at %d rows, want none", report.Arrivals)
 	}
 }
 

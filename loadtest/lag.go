@@ -112,6 +112,14 @@ func (w *watcher) choose() []sample {
 	return asked
 }
 
+// lookFor asks the table itself: FINAL would cost what is measured. It holds UUIDs
+// as bytes.
+const lookFor = `SELECT DISTINCT
+    toString(org),
+    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id) AS id
+FROM scan_rows
+WHERE code IN (?) AND id IN (?)`
+
 func (w *watcher) look(ctx context.Context, asked []sample) error {
 	w.looks++
 	if len(asked) == 0 {
@@ -121,7 +129,7 @@ func (w *watcher) look(ctx context.Context, asked []sample) error {
 	for i, s := range asked {
 		codes[i], ids[i] = s.Code, s.EventID
 	}
-	rows, err := w.conn.Query(ctx, "SELECT DISTINCT toString(org), event_id FROM scan_rows WHERE code IN (?) AND event_id IN (?)", codes, ids)
+	rows, err := w.conn.Query(ctx, lookFor, codes, ids)
 	if err != nil {
 		return fmt.Errorf("look for samples in the table: %w", err)
 	}

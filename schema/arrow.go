@@ -572,7 +572,7 @@ func (w *arrowWork) plain(from, to int) {
 	}
 	run := arrowRun{w, from, to, total}
 	run.words(&c.org, fOrg)
-	run.texts(&c.eventID, fEventID)
+	run.ids(&c.eventID, fEventID)
 	run.words(&c.region, fRegion)
 	run.words(&c.device, fDevice)
 	run.words(&c.operator, fOperator)
@@ -716,6 +716,13 @@ func (r *arrowRun) texts(to *texts, f member) {
 		return
 	}
 	text := r.text[f]
+	for i := r.from; i < r.to; i++ {
+		to.repeat(text[i], r.count[i])
+	}
+}
+
+func (r *arrowRun) ids(to *ids, f member) {
+	text := r.text[f] // a stream without this column is refused
 	for i := r.from; i < r.to; i++ {
 		to.repeat(text[i], r.count[i])
 	}

@@ -85,6 +85,28 @@ func TestEveryTableAndViewStandsForAllServers(t *testing.T) {
 		query(t, conn, "SELECT toString(count()) FROM voids WHERE org != ''")
 		query(t, conn, "SELECT toString(count()) FROM orgs WHERE org != ''")
 	})
+	t.Run("a table of the layout before is copied on its server", func(t *testing.T) {
+		const id = "0198c2a4-7f3e-4b1a-9c55-0123456789ab"
+		own := enginetest.Open(t, servers[0].Native+"_local")
+		for _, statement := range []string{
+			"INSERT INTO scan_rows (code, org, event_id, kind, time, seq) VALUES (1, 'A', '" + id + "', 'sale', '2026-03-01 10:00:00', 70000)",
+			"ALTER TABLE migrations DELETE WHERE name = '0017_fewer_bytes.sql' SETTINGS mutations_sync = 1",
+		} {
+			if err := own.Exec(ctx, statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+		if _, err := schema.ApplyCluster(ctx, servers[0].Native, names); err != nil {
+			t.Fatal(err)
+		}
+		if got := one(t, own, "SELECT concat(hex(event_id), ' ', toString(seq)) FROM scan_rows"); got != "000198C2A47F3E4B1A9C550123456789AB 65536" {
+			t.Errorf("the server has %s", got)
+		}
+		other := enginetest.Open(t, servers[1].Native)
+		if got := one(t, other, "SELECT event_id FROM scans"); got != id {
+			t.Errorf("the cluster has %s, want %s", got, id)
+		}
+	})
 	t.Run("what was worked out takes no rows", func(t *testing.T) {
 		if err := conn.Exec(ctx, "INSERT INTO busy_codes VALUES (1)"); err == nil {
 			t.Error("an insert into busy_codes went through")

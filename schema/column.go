@@ -36,6 +36,56 @@ func (c *texts) Reset()                       { c.wire, c.rows = c.wire[:0], 0 }
 func (c *texts) EncodeColumn(b *proto.Buffer) { b.PutRaw(c.wire) }
 func (c *texts) WriteColumn(w *proto.Writer)  { w.ChainWrite(c.wire) }
 
+// ids is a column of event ids. A UUID in its usual form takes 17 bytes: a zero
+// byte, with which no id begins, and its 16 bytes. The view scans gives the text.
+type ids struct{ texts }
+
+func (c *ids) add(v string) {
+	uuid, is := uuidOf(v)
+	if !is {
+		c.texts.add(v)
+		return
+	}
+	c.wire = append(c.wire, byte(1+len(uuid)), 0)
+	c.wire = append(c.wire, uuid[:]...)
+	c.rows++
+}
+
+func (c *ids) repeat(v string, n int) {
+	for range n {
+		c.add(v)
+	}
+}
+
+// uuidOf reads a UUID as it is usually written: lower-case digits in groups of
+// 8, 4, 4, 4 and 12. What is written otherwise stays text, as it must read back as
+// it was.
+func uuidOf(v string) (uuid [16]byte, is bool) {
+	if len(v) != 36 {
+		return uuid, false
+	}
+	nibbles := 0
+	for i := range len(v) {
+		c := v[i]
+		switch {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if c != '-' {
+				return uuid, false
+			}
+			continue
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return uuid, false
+		}
+		uuid[nibbles/2] = uuid[nibbles/2]<<4 | c
+		nibbles++
+	}
+	return uuid, true
+}
+
 // words is a column LowCardinality(String): a dictionary, and for each row the
 // number of its word.
 type words struct {

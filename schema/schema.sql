@@ -2,18 +2,18 @@
 
 CREATE TABLE scan_rows
 (
-    `code` UInt64 COMMENT '码键数值:20位码为去掉首位8后的19位数,其余为 xxHash64(code_text),无码可比时为机构内行键 · numeric code key: a 20-digit code without its leading 8, else xxHash64 of code_text, else a key within the org (drug_trac_codg)' CODEC(Delta(8), ZSTD(1)),
+    `code` UInt64 COMMENT '码键数值:20位码为去掉首位8后的19位数,其余为 xxHash64(code_text),无码可比时为机构内行键 · numeric code key: a 20-digit code without its leading 8, else xxHash64 of code_text, else a key within the org (drug_trac_codg)' CODEC(ZSTD(1)),
     `code_text` String COMMENT '非20位追溯码的码键全文,20位码与不可比的码为空 · full key of item codes that are not 20 digits, else empty (drug_trac_codg)' CODEC(ZSTD(1)),
     `org` LowCardinality(String) COMMENT '定点医药机构编号 · designated institution (fixmedins_code)' CODEC(ZSTD(1)),
-    `event_id` String COMMENT '机构内事件号 · the sender\'s key within its org (yaosu)' CODEC(ZSTD(1)),
+    `event_id` String COMMENT '机构内事件号;小写 UUID 存为零字节加16字节,视图 scans 还原为文本 · the sender\'s key within its org; a lower-case UUID is stored as a zero byte and its 16 bytes, and is text again in the view scans (yaosu)' CODEC(ZSTD(1)),
     `digest` UInt32 COMMENT '事件内容摘要:同号同内容即同一事件 · digest of the event\'s content; same id and digest is the same event (yaosu)' CODEC(ZSTD(1)),
     `promptness` UInt64 COMMENT '留用次序:(上传减发生秒数)×2^34 + 2^40 − (接收减发生秒数),最晚上传、其次最早接收的一行保留 · seconds from time to upload times 2^34, plus 2^40, minus seconds from time to receipt; the largest stays (yaosu)' CODEC(ZSTD(1)),
-    `seq` UInt64 COMMENT '消息流序号 · sequence in stream SCANS (yaosu)' CODEC(T64, ZSTD(1)),
+    `seq` UInt64 COMMENT '消息流序号,舍至65536的倍数 · sequence in stream SCANS, rounded down to a multiple of 65,536 (yaosu)' CODEC(T64, ZSTD(1)),
     `scheme` Enum8('' = 0, 'placeholder' = 1, 'cn20' = 2, 'gs1' = 3, 'ma' = 4, 'product' = 5, 'own' = 6, 'invalid' = 7) COMMENT '追溯码编码方案,空为无码行 · form of the code, empty for an event without codes (drug_trac_codg)' CODEC(ZSTD(1)),
     `product` LowCardinality(String) COMMENT '药品标识码(前7位)或 GTIN-14 或 MA 标识 · product and pack level: first 7 digits, GTIN-14 or MA identifier (drug_trac_codg)' CODEC(ZSTD(1)),
     `code_raw` String COMMENT '扫描原文,与20位码键相同时为空 · as the scanner read it, empty where it equals the 20-digit key (drug_trac_codg)' CODEC(ZSTD(1)),
     `codes` UInt16 COMMENT '该事件的码行数,数量按此均分 · rows of this event that carry a code; quantity is shared evenly by them (drugtracinfo)' CODEC(ZSTD(1)),
-    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '业务类型 · what happened (infno)' CODEC(ZSTD(1)),
+    `kind` Enum8('sale' = 1, 'sale_return' = 2, 'purchase' = 3, 'purchase_return' = 4, 'stock_in' = 5, 'stock_out' = 6, 'stock_take' = 7, 'void' = 8) COMMENT '业务类型 · what happened (infno)' CODEC(T64, ZSTD(1)),
     `time` DateTime64(3, 'Asia/Shanghai') COMMENT '业务发生时间 · when it happened at the counter (sel_retn_time, purc_retn_stoin_time, inv_chg_time, invdate)' CODEC(GCD, ZSTD(1)),
     `sent_lag` Int64 COMMENT '上传时间减发生时间,毫秒,不含 promptness 所记整秒 · milliseconds from time to upload, beyond the whole seconds that promptness holds (inf_time)' CODEC(ZSTD(1)),
     `region` LowCardinality(String) COMMENT '机构所在县级区划 · county of the institution (fixmedins_admdvs)' CODEC(ZSTD(1)),
@@ -24,16 +24,16 @@ CREATE TABLE scan_rows
     `made` Nullable(Date32) COMMENT '生产日期 · date of manufacture (manu_date)' CODEC(ZSTD(1)),
     `expires` Nullable(Date32) COMMENT '有效期止,缺时取 GS1 码内日期 · expiry, the event\'s, else the GS1 code\'s (expy_end)' CODEC(ZSTD(1)),
     `split` Bool COMMENT '拆零标志 · part of a pack was dispensed (trdn_flag)' CODEC(ZSTD(1)),
-    `quantity` Nullable(Decimal(18, 6)) COMMENT '数量:最小销售包装数,拆零时为最小单位数 · smallest sale packs, smallest units when split (sel_retn_cnt, purc_retn_cnt, cnt)' CODEC(ZSTD(1)),
-    `price` Nullable(Decimal(18, 6)) COMMENT '实际交易单价,元 · yuan per unit of quantity (finl_trns_pric)' CODEC(ZSTD(1)),
-    `days` Nullable(Decimal(18, 6)) COMMENT '用药天数 · days of supply (prd_days)' CODEC(ZSTD(1)),
+    `quantity` Nullable(Decimal(18, 6)) COMMENT '数量:最小销售包装数,拆零时为最小单位数 · smallest sale packs, smallest units when split (sel_retn_cnt, purc_retn_cnt, cnt)' CODEC(GCD, T64, ZSTD(1)),
+    `price` Nullable(Decimal(18, 6)) COMMENT '实际交易单价,元 · yuan per unit of quantity (finl_trns_pric)' CODEC(GCD, ZSTD(3)),
+    `days` Nullable(Decimal(18, 6)) COMMENT '用药天数 · days of supply (prd_days)' CODEC(GCD, ZSTD(1)),
     `pay` Enum8('insured' = 1, 'self' = 2) COMMENT '医保或自费 · insured or self-paid (mdtrt_setl_type, hi_feesetl_type)' CODEC(ZSTD(1)),
     `settlement` String COMMENT '结算ID · settlement within its org (setl_id)' CODEC(ZSTD(1)),
-    `fund_pay` Nullable(Decimal(18, 6)) COMMENT '基金支付金额,元 · what the fund paid for this line, yuan (fund_pay_sumamt)' CODEC(ZSTD(1)),
+    `fund_pay` Nullable(Decimal(18, 6)) COMMENT '基金支付金额,元 · what the fund paid for this line, yuan (fund_pay_sumamt)' CODEC(GCD, ZSTD(3)),
     `visit` String COMMENT '就医流水号 · visit (mdtrt_sn)' CODEC(ZSTD(1)),
     `person` String COMMENT '参保人假名(HMAC) · keyed pseudonym of the insured person (psn_no)' CODEC(ZSTD(1)),
     `person_region` LowCardinality(String) COMMENT '参保地区划 · where the person is insured (insuplc_admdvs)' CODEC(ZSTD(1)),
-    `credential` Enum8('' = 0, 'ecard' = 1, 'idcard' = 2, 'sscard' = 3) COMMENT '就诊凭证类型 · how the person was identified (mdtrt_cert_type)' CODEC(ZSTD(1)),
+    `credential` Enum8('' = 0, 'ecard' = 1, 'idcard' = 2, 'sscard' = 3) COMMENT '就诊凭证类型 · how the person was identified (mdtrt_cert_type)' CODEC(T64, ZSTD(1)),
     `setting` Enum8('pharmacy' = 1, 'outpatient' = 2, 'inpatient' = 3, 'other' = 4) COMMENT '就医场景 · setting (yaosu)' CODEC(ZSTD(1)),
     `doctor` LowCardinality(String) COMMENT '开方医师姓名 · prescriber\'s name (prsc_dr_name)' CODEC(ZSTD(1)),
     `doctor_id` LowCardinality(String) COMMENT '开方医师证件号 · prescriber\'s number (prsc_dr_certno)' CODEC(ZSTD(1)),
@@ -382,7 +382,7 @@ CREATE VIEW scans
     `void_kind` Array(LowCardinality(String)) COMMENT '撤销针对的业务类型 · kinds a void deletes (inv_data_type)',
     `flags` Array(LowCardinality(String)) COMMENT '标记 · marks: clock, no_person, no_settlement, scanner faults (yaosu)',
     `received` DateTime64(3, 'Asia/Shanghai') COMMENT '接收时间:最晚一次上传的首次接收,精确到秒 · first receipt of the upload that was sent last, to the second (yaosu)',
-    `seq` UInt64 COMMENT '消息流序号 · sequence in stream SCANS (yaosu)',
+    `seq` UInt64 COMMENT '消息流序号,舍至65536的倍数 · sequence in stream SCANS, rounded down to a multiple of 65,536 (yaosu)',
     `codes` UInt16 COMMENT '该事件的码行数 · rows of this event that carry a code (drugtracinfo)',
     `digest` UInt32 COMMENT '事件内容摘要 · digest of the event\'s content (yaosu)',
     `code` UInt64 COMMENT '码键数值,连接与分组比 code_key 快 · numeric code key, faster than code_key to join and group by (drug_trac_codg)',
@@ -397,7 +397,7 @@ AS SELECT
     if((scheme = 'cn20') AND (code_raw = ''), concat('8', leftPad(toString(code), 19, '0')), code_raw) AS code_raw,
     scheme,
     product,
-    event_id,
+    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id) AS event_id,
     kind,
     time,
     time + toIntervalMillisecond(((toInt64(intDiv(promptness + 8589934592, 17179869184)) - 64) * 1000) + sent_lag) AS sent,
@@ -1009,7 +1009,7 @@ CREATE VIEW sales
     `void_kind` Array(LowCardinality(String)) COMMENT '撤销针对的业务类型 · kinds a void deletes (inv_data_type)',
     `flags` Array(LowCardinality(String)) COMMENT '标记 · marks: clock, no_person, no_settlement, scanner faults (yaosu)',
     `received` DateTime64(3, 'Asia/Shanghai') COMMENT '首次接收时间,精确到秒 · first receipt, to the second (yaosu)',
-    `seq` UInt64 COMMENT '消息流序号 · sequence in stream SCANS (yaosu)',
+    `seq` UInt64 COMMENT '消息流序号,舍至65536的倍数 · sequence in stream SCANS, rounded down to a multiple of 65,536 (yaosu)',
     `codes` UInt16 COMMENT '该事件的码行数 · rows of this event that carry a code (drugtracinfo)',
     `digest` UInt32 COMMENT '事件内容摘要 · digest of the event\'s content (yaosu)',
     `code` UInt64 COMMENT '码键数值,连接与分组比 code_key 快 · numeric code key, faster than code_key to join and group by (drug_trac_codg)',
@@ -1078,7 +1078,7 @@ CREATE VIEW effective_sales
     `void_kind` Array(LowCardinality(String)) COMMENT '撤销针对的业务类型 · kinds a void deletes (inv_data_type)',
     `flags` Array(LowCardinality(String)) COMMENT '标记 · marks: clock, no_person, no_settlement, scanner faults (yaosu)',
     `received` DateTime64(3, 'Asia/Shanghai') COMMENT '首次接收时间,精确到秒 · first receipt, to the second (yaosu)',
-    `seq` UInt64 COMMENT '消息流序号 · sequence in stream SCANS (yaosu)',
+    `seq` UInt64 COMMENT '消息流序号,舍至65536的倍数 · sequence in stream SCANS, rounded down to a multiple of 65,536 (yaosu)',
     `codes` UInt16 COMMENT '该事件的码行数 · rows of this event that carry a code (drugtracinfo)',
     `digest` UInt32 COMMENT '事件内容摘要 · digest of the event\'s content (yaosu)',
     `code` UInt64 COMMENT '码键数值,连接与分组比 code_key 快 · numeric code key, faster than code_key to join and group by (drug_trac_codg)',
@@ -1290,7 +1290,7 @@ FROM scans
 WHERE (org, event_id) IN (
     SELECT
         org,
-        event_id
+        if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id)
     FROM scan_rows
     GROUP BY
         org,
@@ -1531,7 +1531,7 @@ FROM scan_rows
 WHERE (kind = 'sale') AND (code IN (
     SELECT code
     FROM scan_rows
-    WHERE (kind = 'sale_return') OR ((kind = 'sale') AND ((cityHash64(org, 'event', event_id) IN (
+    WHERE (kind = 'sale_return') OR ((kind = 'sale') AND ((cityHash64(org, 'event', if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id)) IN (
         SELECT void_key
         FROM void_keys
     )) OR ((settlement != '') AND (cityHash64(org, 'settlement', settlement) IN (

@@ -1,4 +1,4 @@
--- All there is of the packs that hold them.
+-- All there is of the packs that hold them. From here on ids are text.
 INSERT INTO scan_rows
 (
     code,
@@ -36,7 +36,7 @@ SELECT
     code,
     code_text,
     org,
-    event_id,
+    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id),
     digest,
     promptness,
     scheme,

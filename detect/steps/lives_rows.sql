@@ -1,4 +1,5 @@
 -- All there is of the codes under judgement. fresh: it came in since the last pass.
+-- From here on ids are text.
 INSERT INTO life_rows
 (
     code,
@@ -37,7 +38,7 @@ SELECT
     code,
     code_text,
     org,
-    event_id,
+    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id),
     digest,
     promptness,
     scheme,

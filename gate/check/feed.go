@@ -381,14 +381,14 @@ func (f *feed) take(ctx context.Context, m jetstream.Msg, decoder *schema.Decode
 }
 
 // fill reads from the table what came in after one sequence and up to another, and
-// leaves out what is here.
+// leaves out what is here: the table knows sequences roughly, so it gives some more.
 func (f *feed) fill(ctx context.Context, after, upTo uint64) error {
 	if after >= upTo {
 		return nil
 	}
 	f.Log.Info("reading from the table what the stream has no more", "after", after, "up_to", upTo)
 	rows := 0
-	return f.readUploads(ctx, fmt.Sprintf(" AND seq > %d AND seq <= %d", after, upTo), func(k *keyed) error {
+	return f.readUploads(ctx, fmt.Sprintf(" AND seq >= %d AND seq <= %d", schema.StoredSeq(after+1), schema.StoredSeq(upTo)), func(k *keyed) error {
 		known, err := f.store.has(k)
 		if err != nil { // a damaged page
 			return errors.Join(err, errAnew)

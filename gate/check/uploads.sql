@@ -4,7 +4,7 @@ SELECT
     toString(region),
     toUnixTimestamp64Milli(time) AS at,
     at + (toInt64(intDiv(promptness + 8589934592, 17179869184)) - 64) * 1000 + sent_lag,
-    event_id,
+    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id),
     toUInt8(digest % 256),
     settlement,
     batch_no,

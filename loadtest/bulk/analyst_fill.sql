@@ -2,7 +2,7 @@
 INSERT INTO analyst_scans
 SELECT
     if(scheme = 'cn20' AND code_raw = '', concat('8', leftPad(toString(code), 19, '0')), code_raw) AS code,
-    event_id,
+    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id),
     kind,
     time,
     org,
