@@ -176,7 +176,8 @@ func (r *rooms) planLives(selects map[string]string) (*plan, error) {
 		// Made from a query, tables have no codecs: they are written once and read at once.
 		"CREATE TABLE scan_rows ENGINE = ReplacingMergeTree(promptness) ORDER BY (code, code_text, org, event_id, digest) AS SELECT * FROM "+main+"scan_rows LIMIT 0",
 		"CREATE TABLE voids ENGINE = ReplacingMergeTree(promptness) ORDER BY (org, event_id, digest) AS SELECT * FROM "+main+"voids LIMIT 0",
-		"CREATE TABLE life_rows ENGINE = MergeTree ORDER BY code AS SELECT *, false AS fresh FROM "+main+"scan_rows LIMIT 0",
+		// Without the columns that no rule reads.
+		"CREATE TABLE life_rows ENGINE = MergeTree ORDER BY code AS SELECT * EXCEPT (seq, made, operator, visit, person_region, credential, doctor, doctor_id, pharmacist, pharmacist_id, rx, doc, supplier, void_kind), false AS fresh FROM "+main+"scan_rows LIMIT 0",
 		"CREATE TABLE plain_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE touched (code UInt64) ENGINE = ReplacingMergeTree ORDER BY code",
 		"CREATE TABLE judged_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
