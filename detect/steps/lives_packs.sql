@@ -1,68 +1,9 @@
 -- All there is of the packs that hold them. From here on ids are text.
-INSERT INTO scan_rows
-(
-    code,
-    code_text,
-    org,
-    event_id,
-    digest,
-    promptness,
-    scheme,
-    product,
-    code_raw,
-    codes,
-    kind,
-    time,
-    sent_lag,
-    region,
-    device,
-    drug,
-    lot,
-    expires,
-    split,
-    quantity,
-    price,
-    days,
-    pay,
-    settlement,
-    fund_pay,
-    person,
-    setting,
-    batch_no,
-    reverses,
-    flags
-)
+INSERT INTO scan_rows (* EXCEPT (seq, made, operator, visit, person_region, credential, doctor, doctor_id, pharmacist, pharmacist_id, rx, doc, supplier, void_kind))
 SELECT
-    code,
-    code_text,
-    org,
-    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id),
-    digest,
-    promptness,
-    scheme,
-    product,
-    code_raw,
-    codes,
-    kind,
-    time,
-    sent_lag,
-    region,
-    device,
-    drug,
-    lot,
-    expires,
-    split,
-    quantity,
-    price,
-    days,
-    pay,
-    settlement,
-    fund_pay,
-    person,
-    setting,
-    batch_no,
-    reverses,
-    flags
+    *
+        EXCEPT (seq, made, operator, visit, person_region, credential, doctor, doctor_id, pharmacist, pharmacist_id, rx, doc, supplier, void_kind)
+        REPLACE (if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id) AS event_id)
 FROM {main:Identifier}.scan_rows
 PREWHERE code IN (SELECT ancestor FROM ancestors)
     AND code NOT IN (SELECT code FROM judged_codes)

@@ -1,70 +1,10 @@
--- All there is of the codes under judgement. fresh: it came in since the last pass.
--- From here on ids are text.
+-- All there is of the codes under judgement, but for what no rule reads. fresh: it
+-- came in since the last pass. From here on ids are text.
 INSERT INTO life_rows
-(
-    code,
-    code_text,
-    org,
-    event_id,
-    digest,
-    promptness,
-    scheme,
-    product,
-    code_raw,
-    codes,
-    kind,
-    time,
-    sent_lag,
-    region,
-    device,
-    drug,
-    lot,
-    expires,
-    split,
-    quantity,
-    price,
-    days,
-    pay,
-    settlement,
-    fund_pay,
-    person,
-    setting,
-    batch_no,
-    reverses,
-    flags,
-    fresh
-)
 SELECT
-    code,
-    code_text,
-    org,
-    if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id),
-    digest,
-    promptness,
-    scheme,
-    product,
-    code_raw,
-    codes,
-    kind,
-    time,
-    sent_lag,
-    region,
-    device,
-    drug,
-    lot,
-    expires,
-    split,
-    quantity,
-    price,
-    days,
-    pay,
-    settlement,
-    fund_pay,
-    person,
-    setting,
-    batch_no,
-    reverses,
-    flags,
+    *
+        EXCEPT (seq, made, operator, visit, person_region, credential, doctor, doctor_id, pharmacist, pharmacist_id, rx, doc, supplier, void_kind)
+        REPLACE (if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id) AS event_id),
     _block_number > {from_block:UInt64} AS fresh
 FROM {main:Identifier}.scan_rows
 PREWHERE code >= {from_code:UInt64}
