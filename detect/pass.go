@@ -82,10 +82,10 @@ type RuleReport struct {
 
 const (
 	// spillAfter is what one query of a pass holds before it spills to disk, bytes.
-	spillAfter = 1 << 30
+	spillAfter = 3 << 28
 
 	// maxMemory is where the engine refuses a query of a pass, bytes.
-	maxMemory = 3 << 30
+	maxMemory = 5 << 29
 )
 
 // Check says what is wrong with the rules and parameters, before anything runs.
@@ -168,7 +168,8 @@ func (c *Config) direct(ctx context.Context) (Report, error) {
 	var failed []error
 	for _, rule := range c.Rules {
 		r := RuleReport{ID: rule.ID, Whole: true}
-		if err := c.runRule(ctx, c.Conn, &rule, exempt, everything{}, &r); err != nil {
+		find := func() ([]finding, error) { return c.find(ctx, c.Conn, &rule) }
+		if err := c.runRule(ctx, &rule, exempt, everything{}, &r, find); err != nil {
 			// One rule that cannot be worked out must not keep the others from running.
 			failed = append(failed, fmt.Errorf("rule %s: %w", rule.ID, err))
 			if ctx.Err() != nil {
@@ -255,13 +256,12 @@ func (everything) standing() string                    { return "true" }
 func (everything) covers(*finding) bool                { return true }
 func (everything) coversStanding(*schema.Suspect) bool { return true }
 
-// runRule finds what the rule finds now in a room, and writes what differs from
-// what stood before.
-func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exempt exemptions, judged judgement, report *RuleReport) error {
+// runRule finds what the rule finds now, and writes what differs from what stood
+// before.
+func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions, judged judgement, report *RuleReport, find func() ([]finding, error)) error {
 	began := time.Now()
 	defer func() { report.Took += time.Since(began) }()
-	values := rule.values(c.Params)
-	findings, err := c.find(ctx, room, rule, values)
+	findings, err := find()
 	left, err := asUnjudged(err)
 	if err != nil {
 		return err
@@ -277,7 +277,7 @@ func (c *Config) runRule(ctx context.Context, room *schema.Conn, rule *Rule, exe
 	if err != nil {
 		return err
 	}
-	parameters, err := json.Marshal(values)
+	parameters, err := json.Marshal(rule.values(c.Params))
 	if err != nil {
 		return err
 	}
@@ -364,7 +364,9 @@ func sameFinding(a, b schema.Suspect) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-func (c *Config) find(ctx context.Context, room *schema.Conn, rule *Rule, values map[string]string) ([]finding, error) {
+// find is what a rule finds in a room.
+func (c *Config) find(ctx context.Context, room *schema.Conn, rule *Rule) ([]finding, error) {
+	values := rule.values(c.Params)
 	if rule.Refine != "" {
 		batches, err := readArrow(ctx, room, rule.SQL, values, bounds())
 		if err != nil {

@@ -39,6 +39,7 @@ type Rule struct {
 	Severity string // low, medium, high
 	Entity   string // code, person, org, device, lot, group
 	Refine   string // a function of refine.go, empty for none
+	Part     string // person, org: findings follow from the rows of one, so that rows may be looked at in parts; empty for not
 	Params   []Param
 	SQL      string
 
@@ -266,6 +267,8 @@ func (r *Rule) set(key, value string) error {
 		return listed(&r.Entity, entities)
 	case "refine":
 		return listed(&r.Refine, slices.Sorted(maps.Keys(refinements())))
+	case "part":
+		return listed(&r.Part, []string{"person", "org"})
 	case "amount":
 		return listed(&r.Amount, amounts)
 	case "urgent":

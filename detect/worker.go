@@ -33,6 +33,7 @@ type worker struct {
 	failed  []error
 	release func()
 	ctx     context.Context // ends with the lease
+	parted  bool            // a part was chosen in the room whole
 }
 
 func openWorker(ctx context.Context, cfg *Config) (*worker, error) {
@@ -112,6 +113,9 @@ func (w *worker) passes(ctx context.Context) error {
 		return err
 	}
 	if err := w.lifeChunks(ctx); err != nil {
+		return err
+	}
+	if err := w.compact(ctx); err != nil {
 		return err
 	}
 	if err := w.keepRelations(ctx); err != nil {
@@ -212,7 +216,7 @@ func (w *worker) together(ctx context.Context, room *schema.Conn, names []string
 func (w *worker) each(ctx context.Context, n int, do func(context.Context, int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(2)
-	if w.begins() || w.whole || w.Rebuild {
+	if w.overAll() {
 		g.SetLimit(1)
 	}
 	for i := range n {
@@ -338,7 +342,7 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 // seesAll tells whether a rule must look at everything: in a full pass, when this is
 // the first one that sees scans, when it is new here or has other parameters, or when reference data it reads is new.
 func (w *worker) seesAll(rule *Rule) bool {
-	return w.whole || w.Rebuild || w.begins() || w.marks["rule "+rule.ID] != w.ruleMark(rule, w.loads, w.marks.block(markScans)).String()
+	return w.overAll() || w.marks["rule "+rule.ID] != w.ruleMark(rule, w.loads, w.marks.block(markScans)).String()
 }
 
 // run runs a rule in a room and notes what came of it. A rule that fails has no
@@ -352,7 +356,12 @@ func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged 
 		return
 	}
 	before := readCounters(ctx, w.main)
-	left, err := asUnjudged(w.runRule(ctx, room, rule, w.exempt, judged, report))
+	left, err := asUnjudged(w.runRule(ctx, rule, w.exempt, judged, report, func() ([]finding, error) {
+		if whole && room == w.rooms.whole {
+			return w.findWhole(ctx, rule)
+		}
+		return w.find(ctx, room, rule)
+	}))
 	if err != nil {
 		w.fail(rule.ID, err)
 		return
@@ -364,6 +373,49 @@ func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged 
 	report.read.rows += read.rows
 	report.read.bytes += read.bytes
 	w.rules[rule.ID] = report
+}
+
+// partChunks is how many sales a rule looks at together that can look at parts, in
+// chunks of codes.
+const partChunks = 8
+
+// findWhole is what a rule finds in everything that is kept.
+func (w *worker) findWhole(ctx context.Context, rule *Rule) ([]finding, error) {
+	var parts uint64 = 1
+	if rule.Part != "" {
+		var sales uint64
+		if err := w.main.QueryRow(ctx, "SELECT count() FROM sale_rows").Scan(&sales); err != nil {
+			return nil, fmt.Errorf("count the sales: %w", err)
+		}
+		parts += sales / uint64(partChunks*w.ChunkCodes)
+	}
+	var all []finding
+	for n := range parts {
+		if err := w.choosePart(ctx, rule.Part, n, parts); err != nil {
+			return nil, err
+		}
+		findings, err := w.find(ctx, w.rooms.whole, rule)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, findings...)
+	}
+	return all, nil
+}
+
+// choosePart has the room whole show a part of what is kept, or all of it again.
+func (w *worker) choosePart(ctx context.Context, of string, n, parts uint64) error {
+	if parts == 1 && !w.parted {
+		return nil
+	}
+	w.parted = true
+	if err := w.exec(ctx, w.rooms.whole, "TRUNCATE TABLE part"); err != nil {
+		return fmt.Errorf("choose a part: %w", err)
+	}
+	if err := w.exec(ctx, w.rooms.whole, fmt.Sprintf("INSERT INTO part VALUES ('%s', %d, %d)", of, n, parts)); err != nil {
+		return fmt.Errorf("choose a part: %w", err)
+	}
+	return nil
 }
 
 type ruleError struct {
@@ -384,6 +436,29 @@ func (w *worker) hasFailed(id string) bool {
 		failed, ok := err.(ruleError)
 		return ok && failed.id == id
 	})
+}
+
+// compact merges what a pass over everything kept in many parts, month by month. FINAL
+// holds a piece of each column of each part: over the hundreds of parts of fifty
+// chunks, rules took more memory than they may.
+func (w *worker) compact(ctx context.Context) error {
+	if !w.overAll() || w.report.Codes <= uint64(w.ChunkCodes) {
+		return nil
+	}
+	for _, table := range []string{"sale_rows", "move_rows"} {
+		var months []string
+		err := w.main.QueryRow(ctx, "SELECT groupArray(id) FROM (SELECT _partition_id AS id FROM "+table+" GROUP BY id HAVING min(_part) != max(_part) ORDER BY id)").Scan(&months)
+		if err != nil {
+			return fmt.Errorf("see what %s lies in: %w", table, err)
+		}
+		for _, month := range months {
+			if err := w.exec(ctx, w.main, "OPTIMIZE TABLE "+table+" PARTITION ID '"+month+"' FINAL"); err != nil {
+				return fmt.Errorf("merge %s: %w", table, err)
+			}
+		}
+		w.Log.Debug("merged", "table", table, "months", len(months))
+	}
+	return nil
 }
 
 // keepRelations makes the kept pairs and restocks anew when what is known of packs
@@ -407,6 +482,9 @@ func (w *worker) keepRelations(ctx context.Context) error {
 	}
 	return nil
 }
+
+// overAll tells whether the pass looks at everything.
+func (w *worker) overAll() bool { return w.whole || w.Rebuild || w.begins() }
 
 // begins tells whether this is the first pass: then all there is came in, and it
 // is not listed who was touched.

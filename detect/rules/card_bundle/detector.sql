@@ -32,6 +32,17 @@ WITH
             AND device != ''
             AND person != ''
             AND org NOT IN (SELECT org FROM org_facts WHERE type = 'hospital')
+            -- Dates with persons enough in so many slots of five minutes as a window
+            -- may reach into, whichever they are.
+            AND (org, device, toDate32(time)) IN
+            (
+                SELECT
+                    org,
+                    device,
+                    date
+                FROM device_slots
+                WHERE arraySum(arraySlice(arrayReverseSort(slots), 1, intDiv({minutes:UInt32} + 4, 5) + 1)) >= {size:UInt32}
+            )
     ),
     -- Sales in a window that begins with any sale and holds persons enough.
     crowded AS

@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: device
+-- part: org
 -- amount: turnover
 -- param: persons UInt32 = 10 · different persons
 -- param: minutes UInt32 = 5 · within

@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: person
+-- part: person
 -- param: orgs UInt32 = 3 · different orgs, at least
 -- param: days UInt32 = 7 · they fall within, × 24 h
 WITH

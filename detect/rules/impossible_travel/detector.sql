@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: person
+-- part: person
 -- param: min_km Float64 = 50 · farther apart than
 -- param: kmh Float64 = 150 · faster than
 WITH

@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: person
+-- part: person
 -- param: on_hand Float64 = 90 · days of supply on hand just after a sale, more than
 WITH
     -- One row a sale and code; days count with the first code of an event. Supply is

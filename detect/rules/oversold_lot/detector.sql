@@ -4,6 +4,7 @@
 -- status: live
 -- severity: medium
 -- entity: lot
+-- part: org
 -- same: 药品批号 = (\S+ 批号 \S+) 净进货
 -- param: margin UInt32 = 2 · packs sold beyond those delivered, more than
 WITH

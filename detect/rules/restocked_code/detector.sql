@@ -6,8 +6,8 @@
 -- entity: code
 -- urgent: 尚可在再次售出前查获
 WITH
-    -- Each restock with each sale of the box that stands, of whatever pay. What is on
-    -- the right is held in memory: the few restocks.
+    -- Each restock with each sale of the box that stands, of whatever pay. The engine
+    -- may hold either side in memory, so sales of other boxes are left out first.
     lives AS
     (
         SELECT
@@ -37,7 +37,7 @@ WITH
                 pay,
                 event_id
             FROM sales
-            WHERE item AND NOT undone
+            WHERE item AND NOT undone AND code IN (SELECT code FROM restocks)
         ) AS s
         RIGHT JOIN restocks AS r ON r.code = s.code AND r.code_text = s.code_text
     )
