@@ -212,6 +212,14 @@ func TestClickHouseLetsEachUserDoHisWorkAndNoMore(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("the writer merges what passes keep", func(t *testing.T) {
+		conn := open(t, user("writer"))
+		for _, query := range []string{"SELECT _partition_id, min(_part) FROM sale_rows GROUP BY _partition_id", "OPTIMIZE TABLE sale_rows PARTITION ID '202601' FINAL", "OPTIMIZE TABLE move_rows FINAL"} {
+			if err := conn.Exec(t.Context(), query); err != nil {
+				t.Errorf("%s: %v", query, err)
+			}
+		}
+	})
 	for role, mustNot := range map[string][]string{
 		"analyst": append([]string{
 			"SELECT count() FROM person_vault",
