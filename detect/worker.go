@@ -377,7 +377,7 @@ func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged 
 
 // partChunks is how many sales a rule looks at together that can look at parts, in
 // chunks of codes.
-const partChunks = 8
+const partChunks = 4
 
 // findWhole is what a rule finds in everything that is kept.
 func (w *worker) findWhole(ctx context.Context, rule *Rule) ([]finding, error) {
