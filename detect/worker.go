@@ -395,10 +395,10 @@ func (w *worker) findWhole(ctx context.Context, rule *Rule) ([]finding, error) {
 			return nil, err
 		}
 		findings, err := w.find(ctx, w.rooms.whole, rule)
-		if err != nil {
-			return nil, err
-		}
 		all = append(all, findings...)
+		if err != nil {
+			return all, err // groups too large leave the others found
+		}
 	}
 	return all, nil
 }
