@@ -17,7 +17,7 @@ trap 'rm -f "$out"' EXIT
 status=0
 go test -count=1 -p 2 -timeout 15m -v "${packages[@]}" >"$out" 2>&1 || status=$?
 grep -aE '^(ok|FAIL|\?|---? FAIL|panic:)' "$out" | grep -v 'no test files' || true
-grep -aE 'level=ERROR msg="the engine died' "$out" || true
+grep -aE '^time=.* level=ERROR msg="the engine died' "$out" || true
 if [ "$status" -ne 0 ]; then
 	echo "--- what failed"
 	grep -aE -A 40 '^ *--- FAIL|^panic:|^# |\[build failed\]' "$out" | head -n 400 || true
