@@ -170,14 +170,17 @@ func (p *plan) reference(main string) {
 // in is how statements of a room name the main database.
 func (r *rooms) in() string { return "`" + r.main.Database() + "`." }
 
+// unread are the columns of scan_rows that no rule reads; lives are worked out
+// without them. Steps name them {unread}, as a list of columns is no parameter.
+const unread = "seq, made, operator, visit, person_region, credential, doctor, doctor_id, pharmacist, pharmacist_id, rx, doc, supplier, void_kind"
+
 func (r *rooms) planLives(selects map[string]string) (*plan, error) {
 	main, p := r.in(), &plan{}
 	p.add(
 		// Made from a query, tables have no codecs: they are written once and read at once.
 		"CREATE TABLE scan_rows ENGINE = ReplacingMergeTree(promptness) ORDER BY (code, code_text, org, event_id, digest) AS SELECT * FROM "+main+"scan_rows LIMIT 0",
 		"CREATE TABLE voids ENGINE = ReplacingMergeTree(promptness) ORDER BY (org, event_id, digest) AS SELECT * FROM "+main+"voids LIMIT 0",
-		// Without the columns that no rule reads.
-		"CREATE TABLE life_rows ENGINE = MergeTree ORDER BY code AS SELECT * EXCEPT (seq, made, operator, visit, person_region, credential, doctor, doctor_id, pharmacist, pharmacist_id, rx, doc, supplier, void_kind), false AS fresh FROM "+main+"scan_rows LIMIT 0",
+		"CREATE TABLE life_rows ENGINE = MergeTree ORDER BY code AS SELECT * EXCEPT ("+unread+"), false AS fresh FROM "+main+"scan_rows LIMIT 0",
 		"CREATE TABLE plain_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE touched (code UInt64) ENGINE = ReplacingMergeTree ORDER BY code",
 		"CREATE TABLE judged_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
@@ -285,7 +288,7 @@ func (r *rooms) step(ctx context.Context, room *schema.Conn, name string, params
 	if err != nil {
 		return err
 	}
-	if err := r.exec(ctx, room, string(query), params...); err != nil {
+	if err := r.exec(ctx, room, strings.ReplaceAll(string(query), "{unread}", unread), params...); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil

@@ -357,7 +357,7 @@ func (w *worker) run(ctx context.Context, room *schema.Conn, rule *Rule, judged 
 	}
 	before := readCounters(ctx, w.main)
 	left, err := asUnjudged(w.runRule(ctx, rule, w.exempt, judged, report, func() ([]finding, error) {
-		if whole && room == w.rooms.whole {
+		if room == w.rooms.whole {
 			return w.findWhole(ctx, rule)
 		}
 		return w.find(ctx, room, rule)

@@ -3,7 +3,7 @@
 INSERT INTO life_rows
 SELECT
     *
-        EXCEPT (seq, made, operator, visit, person_region, credential, doctor, doctor_id, pharmacist, pharmacist_id, rx, doc, supplier, void_kind)
+        EXCEPT ({unread})
         REPLACE (if(startsWith(event_id, '\0'), UUIDNumToString(toFixedString(substring(event_id, 2, 16), 16)), event_id) AS event_id),
     _block_number > {from_block:UInt64} AS fresh
 FROM {main:Identifier}.scan_rows
