@@ -18,13 +18,14 @@ import (
 type marks map[string]string
 
 const (
-	markScans = "scans"
-	markVoids = "voids"
-	markPacks = "packs"
-	markDrugs = "drugs"
-	markState = "states"
-	markPass  = "pass"
-	markTable = "table"
+	markScans      = "scans"
+	markVoids      = "voids"
+	markPacks      = "packs"
+	markDrugs      = "drugs"
+	markExemptions = "exemptions"
+	markState      = "states"
+	markPass       = "pass"
+	markTable      = "table"
 
 	markFinished = "finished"
 )

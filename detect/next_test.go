@@ -18,12 +18,13 @@ import (
 	"yaosu/schema"
 )
 
-// standingLines are the suspects that stand, all but when they were written.
+// standingLines are the suspects that stand, exempt or not, all but when they were
+// written.
 func standingLines(t *testing.T, conn driver.Conn) []string {
 	t.Helper()
 	return enginetest.Column(t, conn, `SELECT toString((detector, entity_kind, if(entity_kind = 'group', '', entity_id), period, severity, regions, score, first_time, last_time, amount, events, codes, orgs, roles, persons, reason)) AS line
 		FROM suspects
-		WHERE status = 'open'
+		WHERE status = 'open' OR position(reason, '（已豁免：') > 0
 		ORDER BY line`)
 }
 
@@ -35,11 +36,13 @@ type late struct {
 
 // chaosInParts is many towns without sense, each with shops, persons and boxes of
 // its own, in parts: the scans in any order, some of them twice, and the reference
-// data piece by piece between them.
+// data piece by piece between them. What is known of shops, persons and stays changes
+// from part to part, and so do exemptions.
 func chaosInParts(r *rand.Rand, seeds []uint64, parts int) []late {
 	var events []schema.Scan
 	var rows = map[string][]string{}
 	header := map[string]string{}
+	histories := map[string][]string{} // of a shop, all that a load of it says
 	for _, seed := range seeds {
 		tag := fmt.Sprintf("%04d", seed)
 		for _, s := range town.Chaos(seed, [...]int{40, 120, 300}[seed%3]) {
@@ -49,6 +52,9 @@ func chaosInParts(r *rand.Rand, seeds []uint64, parts int) []late {
 			header[kind] = strings.Join(list[0], ",")
 			for _, row := range list[1:] {
 				rows[kind] = append(rows[kind], strings.Join(row, ","))
+				if kind == "orgs" {
+					histories[row[0]] = append(histories[row[0]], strings.Join(row, ","))
+				}
 			}
 		}
 	}
@@ -61,11 +67,23 @@ func chaosInParts(r *rand.Rand, seeds []uint64, parts int) []late {
 		all[i].scans = events[i*len(events)/parts : (i+1)*len(events)/parts]
 		all[i].files = map[string]string{}
 	}
+	shops := slices.Sorted(maps.Keys(histories))
 	for _, kind := range slices.Sorted(maps.Keys(rows)) {
 		list := slices.Compact(slices.Sorted(slices.Values(rows[kind])))
 		if kind == "orgs" {
 			// A load takes the place of the org's whole history, so it comes in one piece.
-			all[r.IntN(parts)].files[kind] = header[kind] + "\n" + strings.Join(list, "\n") + "\n"
+			// Later a few shops are others than they were, or the same; at last nearly all.
+			all[1].files[kind] = header[kind] + "\n" + strings.Join(list, "\n") + "\n"
+			for i := 2; i < parts; i++ {
+				file := header[kind] + "\n"
+				for _, shop := range shops {
+					if r.IntN(30) == 0 || i == parts-1 {
+						histories[shop] = otherShop(r, histories[shop])
+						file += strings.Join(histories[shop], "\n") + "\n"
+					}
+				}
+				all[i].files[kind] = file
+			}
 			continue
 		}
 		r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
@@ -77,13 +95,65 @@ func chaosInParts(r *rand.Rand, seeds []uint64, parts int) []late {
 			part.files[kind] += row + "\n"
 		}
 	}
-	// Somebody vouches for two boxes of the first town and one shop of the second.
-	all[parts/2].files["exemptions"] = fmt.Sprintf(`detector,entity_kind,entity_id,from,to,author,reason
-,code,8100001%04[1]d000000001,,,李处长,厂家重码
-reused_code_same_org,code,A%04[1]d/8300003%04[1]d000000001,,,李处长,厂家重码
-,org,B%04[2]d,,,李处长,试点机构
-`, seeds[0], seeds[1])
+	for _, part := range all[2:] {
+		for _, seed := range seeds {
+			if r.IntN(10) == 0 { // a death was a mistake, or was not known
+				part.files["persons"] += fmt.Sprintf("P%[1]d%04[2]d,110105,H%[1]d,%[3]s\n", 1+r.IntN(3), seed, oneOf(r, "", "2026-03-02", "2026-04-30"))
+				part.files["inpatient"] += fmt.Sprintf("P4%04[1]d,C%04[1]d,2026-04-30T00:30:00+08:00,%[2]s\n", seed, oneOf(r, "", "2026-04-30T00:31:00+08:00", "2026-05-02T00:00:00+08:00"))
+			}
+		}
+	}
+	// Somebody vouches for boxes, shops and persons, and no longer does, or for another
+	// reason.
+	for _, part := range all[1:] {
+		file := "detector,entity_kind,entity_id,from,to,author,reason\n"
+		for _, seed := range seeds {
+			until := oneOf(r, "", "2026-03-01", "2026-03-10", "2025-12-31")
+			switch why := oneOf(r, "厂家重码", "试点机构"); r.IntN(12) {
+			case 0:
+				file += fmt.Sprintf(",code,8100001%04d000000001,,%s,李处长,%s\n", seed, until, why)
+			case 1:
+				file += fmt.Sprintf("reused_code_same_org,code,A%04[1]d/8300003%04[1]d000000001,,%[2]s,李处长,%[3]s\n", seed, until, why)
+			case 2, 3:
+				file += fmt.Sprintf(",org,%s%04d,,%s,李处长,%s\n", oneOf(r, "A", "B", "C", "D"), seed, until, why)
+			case 4, 5:
+				file += fmt.Sprintf(",person,P%d%04d,,%s,李处长,%s\n", 1+r.IntN(4), seed, until, why)
+			}
+		}
+		part.files["exemptions"] = file
+	}
 	return all
+}
+
+func oneOf(r *rand.Rand, of ...string) string { return of[r.IntN(len(of))] }
+
+// otherShop is what is known of a shop when some of it is something else, or nothing.
+func otherShop(r *rand.Rand, history []string) []string {
+	name, kind, lat := oneOf(r, "", "新", "老"), oneOf(r, "pharmacy", "hospital", "clinic", ""), oneOf(r, "", "39.92", "40.60")
+	change := r.IntN(5)
+	var other []string
+	for _, row := range history {
+		cells := strings.Split(row, ",")
+		switch change {
+		case 0:
+			cells[1] = name
+		case 1:
+			cells[3] = kind
+		case 2:
+			cells[5], cells[6] = lat, ""
+			if lat != "" {
+				cells[6] = "116.44"
+			}
+		case 3:
+			if cells[7] == "suspended" || cells[7] == "ended" {
+				cells[7] = "active"
+			} else {
+				cells[7] = "suspended"
+			}
+		}
+		other = append(other, strings.Join(cells, ","))
+	}
+	return other
 }
 
 func (l late) arrive(t *testing.T, conn *schema.Conn, key *schema.PersonKey, now time.Time) {
@@ -162,4 +232,90 @@ func TestPassesOverWhatCameInLeaveWhatAFullPassLeaves(t *testing.T) {
 			t.Errorf("everything made anew: rule %s says %d new, %d changed, %d explained", rule.ID, rule.New, rule.Changed, rule.Explained)
 		}
 	}
+}
+
+// next makes a pass over what came in, an hour after the last one. Of its rules none
+// may look at everything, but those that read nothing but small relations always do.
+func (p *passTable) next(t *testing.T) detect.Report {
+	t.Helper()
+	p.now = p.now.Add(time.Hour)
+	report := next(t, detect.Config{Conn: p.conn, Rules: p.rules, Now: func() time.Time { return p.now }})
+	small := []string{"late_reversal", "resale_ring", "resale_source"}
+	for _, rule := range report.Rules {
+		if rule.Whole && !slices.Contains(small, rule.ID) {
+			t.Errorf("rule %s looked at everything", rule.ID)
+		}
+	}
+	return report
+}
+
+// first makes the first pass, which looks at everything.
+func (p *passTable) first(t *testing.T) {
+	t.Helper()
+	p.now = p.now.Add(time.Hour)
+	next(t, detect.Config{Conn: p.conn, Rules: p.rules, Now: func() time.Time { return p.now }})
+}
+
+// nothingMore makes a full pass, which must find all as it is.
+func (p *passTable) nothingMore(t *testing.T, when string) {
+	t.Helper()
+	for _, rule := range pass(t, detect.Config{Conn: p.conn, Rules: p.rules, Now: func() time.Time { return p.now }}).Rules {
+		if rule.New+rule.Changed+rule.Explained > 0 {
+			t.Errorf("%s: a full pass says of rule %s that %d are new, %d changed, %d explained", when, rule.ID, rule.New, rule.Changed, rule.Explained)
+		}
+	}
+}
+
+func TestExemptionsThatComeAndGoLookAtNothing(t *testing.T) {
+	p := newPassTable(t, "impossible_travel", "resold_code", "resale_source")
+	p.load(t, "orgs", "org,lat,lon\nA,30,114\nB,33,114\n")
+	elsewhere := boxSale("B", "420107", on(1, 5, 11), "p1")
+	elsewhere.Codes = []string{"81234560000000000024"}
+	send(t, p.conn, p.key, []schema.Scan{boxSale("A", "420106", on(1, 5, 10), "p1"), boxSale("B", "420107", on(3, 15, 10), "p2"), elsewhere})
+	p.first(t)
+	opened := p.suspects(t)
+	if len(opened) != 2 {
+		t.Fatalf("got %d suspects, want one of a person and one of a code", len(opened))
+	}
+	exempt := func(until, why string) {
+		p.load(t, "exemptions", "detector,entity_kind,entity_id,from,to,author,reason\n"+
+			"impossible_travel,person,p1,,"+until+",李处长,"+why+"\n,code,"+resoldBox+",,"+until+",李处长,"+why+"\n")
+	}
+	check := func(when, status, said string) {
+		t.Helper()
+		report := p.next(t)
+		if report.Codes > 0 {
+			t.Errorf("%s: %d codes were looked at, want none", when, report.Codes)
+		}
+		for i, s := range p.suspects(t) {
+			if s.ID != opened[i].ID || s.Status != status || s.Reason != opened[i].Reason+said || !s.OpenedAt.Equal(opened[i].OpenedAt) {
+				t.Errorf("%s: got %s %s opened %v: %s\nwant %s %s opened %v: %s", when, s.ID, s.Status, s.OpenedAt, s.Reason, opened[i].ID, status, opened[i].OpenedAt, opened[i].Reason+said)
+			}
+		}
+		p.nothingMore(t, when)
+	}
+	exempt("", "厂家重码")
+	check("exempt", schema.StatusExplained, "（已豁免：厂家重码，批准人 李处长）")
+	exempt("2026-12-31", "代配药")
+	check("exempt for another reason", schema.StatusExplained, "（已豁免：代配药，批准人 李处长）")
+	exempt("2025-12-31", "代配药")
+	check("exempt no more", schema.StatusOpen, "")
+
+	// What is exempt and no longer found, is not open when the exemption ends.
+	exempt("", "厂家重码")
+	check("exempt again", schema.StatusExplained, "（已豁免：厂家重码，批准人 李处长）")
+	send(t, p.conn, p.key, []schema.Scan{{EventID: "back", Kind: schema.SaleReturn, Time: on(1, 6, 10), Org: "A", Region: "420106", Codes: []string{resoldBox}, Drug: "XN02", Person: "p1"}})
+	p.next(t)
+	exempt("2025-12-31", "厂家重码")
+	p.next(t)
+	for i, s := range p.suspects(t) {
+		want := schema.StatusOpen // the card was there all the same
+		if s.Detector == "resold_code" {
+			want = schema.StatusExplained
+		}
+		if s.Status != want || strings.Contains(s.Reason, "已豁免") {
+			t.Errorf("%s when the box came back and the exemption ended: got %s, %s, want %s", opened[i].Detector, s.Status, s.Reason, want)
+		}
+	}
+	p.nothingMore(t, "at the end")
 }

@@ -292,7 +292,7 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions, jud
 	if rule.Refine != "" {
 		// Groups that are not looked at keep their names, as if they were found again.
 		for _, old := range before {
-			if old.Status != schema.StatusExplained && !judged.coversStanding(&old.Suspect) {
+			if _, stands := bare(old.Suspect); stands && !judged.coversStanding(&old.Suspect) {
 				list = append(list, old.Suspect)
 			}
 		}
@@ -301,11 +301,11 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions, jud
 	now := c.Now().Truncate(time.Millisecond)
 	var changed, closed []standing
 	for _, s := range list {
-		if old, stood := before[s.ID]; stood && old.Status != schema.StatusExplained && !judged.coversStanding(&old.Suspect) {
+		old, stood := before[s.ID]
+		if _, stands := bare(old.Suspect); stands && !judged.coversStanding(&old.Suspect) {
 			continue
 		}
 		exempt.apply(&s)
-		old, stood := before[s.ID]
 		delete(before, s.ID)
 		if s.Status == schema.StatusOpen {
 			report.Found++
@@ -323,14 +323,16 @@ func (c *Config) runRule(ctx context.Context, rule *Rule, exempt exemptions, jud
 		changed = append(changed, standing{s, old.version + 1})
 	}
 	for _, old := range before {
-		if old.Status == schema.StatusExplained {
+		var stands bool
+		if old.Suspect, stands = bare(old.Suspect); !stands {
 			continue
 		}
 		if rule.Refine != "" && left.touches(refine.members(old.Suspect)) || !judged.coversStanding(&old.Suspect) {
 			continue
 		}
 		// A late return, void or correction took the ground away, or the group went
-		// into another.
+		// into another. An exemption no longer matters then: what is said to be exempt,
+		// stands.
 		old.Status, old.UpdatedAt = schema.StatusExplained, now
 		old.version++
 		if into := swallowed[old.ID]; into != "" {

@@ -3,6 +3,7 @@ package detect
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -93,13 +94,25 @@ func readExemptions(ctx context.Context, conn driver.Conn) (exemptions, error) {
 	return list, rows.Err()
 }
 
+// exempted begins what the reason of a suspect says that stands and is exempt.
+const exempted = "（已豁免："
+
 // apply closes s when an exemption covers the day it last happened, and says
 // whose it is: an exempt finding is shown as such, never dropped.
 func (list exemptions) apply(s *schema.Suspect) {
 	if e, covered := list.cover(s); covered {
 		s.Status = schema.StatusExplained
-		s.Reason += fmt.Sprintf("（已豁免：%s，批准人 %s）", e.reason, e.author)
+		s.Reason += fmt.Sprintf(exempted+"%s，批准人 %s）", e.reason, e.author)
 	}
+}
+
+// bare is s without what apply said of it. stands tells whether there is a finding
+// behind it, exempt or not.
+func bare(s schema.Suspect) (found schema.Suspect, stands bool) {
+	if reason, _, exempt := strings.Cut(s.Reason, exempted); exempt && s.Status == schema.StatusExplained {
+		s.Status, s.Reason = schema.StatusOpen, reason
+	}
+	return s, s.Status == schema.StatusOpen
 }
 
 // cover returns the first exemption for s.

@@ -127,13 +127,17 @@ func (w *worker) passes(ctx context.Context) error {
 	if err := w.restRules(ctx); err != nil {
 		return err
 	}
+	if err := w.restate(ctx); err != nil {
+		return err
+	}
 	done := marks{
-		markTable: w.marks[markTable],
-		markScans: strconv.FormatUint(scans, 10),
-		markVoids: strconv.FormatUint(voids, 10),
-		markPacks: w.loads["packs"],
-		markDrugs: w.loads["drugs"],
-		markState: w.stateParams(),
+		markTable:      w.marks[markTable],
+		markScans:      strconv.FormatUint(scans, 10),
+		markVoids:      strconv.FormatUint(voids, 10),
+		markPacks:      w.loads["packs"],
+		markDrugs:      w.loads["drugs"],
+		markExemptions: w.loads["exemptions"],
+		markState:      w.stateParams(),
 		// What a pass wrote that was broken off may differ from what is known to rules.
 		markFinished: strconv.FormatUint(w.rooms.pass, 10),
 	}
@@ -340,9 +344,54 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 }
 
 // seesAll tells whether a rule must look at everything: in a full pass, when this is
-// the first one that sees scans, when it is new here or has other parameters, or when reference data it reads is new.
+// the first one that sees scans, when it is new here or has other parameters, when it
+// did not see all that the last pass saw, or when reference data it reads is new and
+// it is not told apart whom that concerns.
 func (w *worker) seesAll(rule *Rule) bool {
-	return w.overAll() || w.marks["rule "+rule.ID] != w.ruleMark(rule, w.loads, w.marks.block(markScans)).String()
+	seen := maps.Clone(w.loads)
+	seen["exemptions"] = w.marks[markExemptions]
+	return w.overAll() || w.marks["rule "+rule.ID] != w.ruleMark(rule, seen, w.marks.block(markScans)).String()
+}
+
+// restate says anew which suspects are exempt. Exemptions that came in change no
+// finding, so no rule looks at anything for them.
+func (w *worker) restate(ctx context.Context) error {
+	if w.marks[markExemptions] == w.loads["exemptions"] {
+		return nil
+	}
+	for _, rule := range w.Rules {
+		report := w.rules[rule.ID]
+		if report == nil {
+			continue // it failed, and looks at everything next time
+		}
+		changed, err := w.restateRule(ctx, rule.ID)
+		if err != nil {
+			w.fail(rule.ID, err)
+			continue
+		}
+		report.Changed += changed
+	}
+	return ctx.Err()
+}
+
+func (w *worker) restateRule(ctx context.Context, id string) (changed int, err error) {
+	before, err := readStanding(ctx, w.main, id, "(entity_id IN (SELECT entity_id FROM exemptions) OR position(reason, '"+exempted+"') > 0)")
+	if err != nil {
+		return 0, err
+	}
+	var list []standing
+	for _, old := range before {
+		s, stands := bare(old.Suspect)
+		if !stands {
+			continue
+		}
+		if w.exempt.apply(&s); sameFinding(old.Suspect, s) {
+			continue
+		}
+		s.UpdatedAt = w.Now().Truncate(time.Millisecond)
+		list = append(list, standing{s, old.version + 1})
+	}
+	return len(list), writeStanding(ctx, w.main, list)
 }
 
 // run runs a rule in a room and notes what came of it. A rule that fails has no
