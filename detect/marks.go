@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"yaosu/schema"
@@ -97,7 +98,7 @@ type ruleMark struct {
 	Version string            `json:"version"`
 	SQL     string            `json:"sql"` // digest
 	Params  map[string]string `json:"params"`
-	Loads   map[string]string `json:"loads"` // newest load of the reference data it reads
+	Loads   map[string]string `json:"loads"` // how far the reference data it reads was loaded
 	Scans   uint64            `json:"scans"`
 }
 
@@ -109,17 +110,47 @@ func (m ruleMark) String() string {
 	return string(b)
 }
 
-// loads are the newest load of each kind of reference data, and of exemptions.
+// readLoads says how far the loads of each kind of reference data, and of exemptions,
+// are: which table they are in, its first and its last block, and the newest stamp.
+// The stamp tells a table that was emptied and filled again by as many inserts.
 func readLoads(ctx context.Context, conn *schema.Conn) (map[string]string, error) {
 	loads := map[string]string{}
 	for _, kind := range []string{"orgs", "drugs", "persons", "inpatient", "regions", "packs", "exemptions"} {
 		var at string
-		if err := conn.QueryRow(ctx, "SELECT toString(max(loaded)) FROM reference_"+kind).Scan(&at); err != nil {
+		err := conn.QueryRow(ctx, fmt.Sprintf(`SELECT arrayStringConcat([
+				(SELECT toString(any(uuid)) FROM system.tables WHERE database = currentDatabase() AND name = 'reference_%[1]s'),
+				toString(min(toUInt64(splitByChar('_', _part)[2]))),
+				toString(max(toUInt64(splitByChar('_', _part)[3]))),
+				toString(max(loaded))], ' ')
+			FROM reference_%[1]s`, kind)).Scan(&at)
+		if err != nil {
 			return nil, fmt.Errorf("look for new %s: %w", kind, err)
 		}
 		loads[kind] = at
 	}
 	return loads, nil
+}
+
+// behind is the last block that the mark before of loads knows, of those now there.
+// known is false when that cannot be said, as blocks are numbered anew in a table that
+// was made anew or emptied by hand.
+func behind(before, now string) (block uint64, known bool) {
+	table, first, last := parseLoad(before)
+	tableNow, firstNow, lastNow := parseLoad(now)
+	if table != tableNow || last > lastNow || last > 0 && first != firstNow {
+		return 0, false
+	}
+	return last, true
+}
+
+func parseLoad(mark string) (table string, first, last uint64) {
+	parts := strings.Fields(mark)
+	if len(parts) != 5 { // the stamp has a blank
+		return "", 0, 0 // of the version before, which knew stamps only
+	}
+	first, _ = strconv.ParseUint(parts[1], 10, 64)
+	last, _ = strconv.ParseUint(parts[2], 10, 64)
+	return parts[0], first, last
 }
 
 // newest is the last block of scans and of voids that is in the table. Blocks are

@@ -319,3 +319,60 @@ func TestExemptionsThatComeAndGoLookAtNothing(t *testing.T) {
 	}
 	p.nothingMore(t, "at the end")
 }
+
+// A load is many inserts with one stamp, of a clock that may be slow.
+func TestALoadIsSeenWhollyWhateverItsStampSays(t *testing.T) {
+	p := newPassTable(t, "resold_code", "unsourced_sale")
+	send(t, p.conn, p.key, []schema.Scan{boxSale("A", "420106", on(1, 5, 10), "p1"), boxSale("B", "420107", on(3, 15, 10), "p2")})
+	stamp := p.now
+	load := func(kind, csv string) {
+		t.Helper()
+		if _, err := schema.LoadReference(t.Context(), p.conn, kind, strings.NewReader(csv), p.key, stamp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass := func() detect.Report {
+		p.now = p.now.Add(time.Hour)
+		return next(t, detect.Config{Conn: p.conn, Rules: p.rules, Now: func() time.Time { return p.now }})
+	}
+	says := func(when string, texts ...string) {
+		t.Helper()
+		pass()
+		for _, text := range texts {
+			if s := p.only(t); !strings.Contains(s.Reason, text) {
+				t.Errorf("%s: got the reason %s, want it to say %s", when, s.Reason, text)
+			}
+		}
+	}
+	load("orgs", "org,name\nA,甲药房\n")
+	says("the first insert", "甲药房")
+	load("orgs", "org,name\nB,乙诊所\n")
+	says("the second insert of the same load", "甲药房", "乙诊所")
+	stamp = stamp.Add(-time.Hour)
+	load("orgs", "org,name\nC,丙药房\n")
+	load("exemptions", "detector,entity_kind,entity_id,from,to,author,reason\n,code,"+resoldBox+",,,李处长,厂家重码\n")
+	says("a clock that is slow", "厂家重码")
+
+	carton := func(n int) string { return fmt.Sprintf("parent,child\n8999999000000000000%d,%s\n", n, resoldBox) }
+	for n, when := range []string{"a pack", "another insert of that load", "a third"} {
+		load("packs", carton(n))
+		if report := pass(); report.Codes != 1 {
+			t.Errorf("%s: %d codes were looked at, want the one of the box", when, report.Codes)
+		}
+	}
+	if report := pass(); report.Codes != 0 {
+		t.Errorf("nothing came in: %d codes were looked at, want none", report.Codes)
+	}
+
+	// Nobody knows any more which boxes those packs held.
+	if err := p.conn.Exec(t.Context(), "TRUNCATE TABLE reference_packs"); err != nil {
+		t.Fatal(err)
+	}
+	if report := pass(); report.Arrivals != 2 {
+		t.Errorf("a table that was emptied: %d rows were looked at, want all 2", report.Arrivals)
+	}
+	load("packs", carton(9))
+	if report := pass(); report.Codes != 1 {
+		t.Errorf("a table that was filled again: %d codes were looked at, want the one of the box", report.Codes)
+	}
+}

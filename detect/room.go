@@ -185,7 +185,7 @@ func (r *rooms) planLives(selects map[string]string) (*plan, error) {
 		"CREATE TABLE touched (code UInt64) ENGINE = ReplacingMergeTree ORDER BY code",
 		"CREATE TABLE judged_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE void_names (org String, how String, name String) ENGINE = MergeTree ORDER BY how",
-		"CREATE TABLE families (child UInt64, child_key String, parent UInt64, parent_key String, loaded DateTime64(6, 'Asia/Shanghai')) ENGINE = MergeTree ORDER BY child",
+		"CREATE TABLE families (child UInt64, child_key String, parent UInt64, parent_key String, block UInt64) ENGINE = MergeTree ORDER BY child",
 		"CREATE TABLE ancestors (child_key String, ancestor UInt64, ancestor_key String) ENGINE = MergeTree ORDER BY child_key",
 	)
 	return p, p.views(selects, lifeViews)

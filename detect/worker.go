@@ -105,6 +105,10 @@ func (w *worker) passes(ctx context.Context) error {
 	if w.exempt, err = readExemptions(ctx, w.main); err != nil {
 		return err
 	}
+	// Codes were held by packs that nobody knows any more: all is worked out anew.
+	if _, known := behind(w.marks[markPacks], w.loads["packs"]); !known {
+		w.marks[markScans] = ""
+	}
 	scans, voids, err := newest(ctx, w.main, w.marks)
 	if err != nil {
 		return err
@@ -187,11 +191,9 @@ func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
 		if err := w.step(ctx, w.lives, "families"); err != nil {
 			return err
 		}
-		if since := w.marks[markPacks]; since != w.loads["packs"] {
-			if since == "" {
-				since = "1970-01-01 08:00:00"
-			}
-			if err := w.step(ctx, w.lives, "touched_packs", "since", since); err != nil {
+		if w.marks[markPacks] != w.loads["packs"] {
+			seen, _ := behind(w.marks[markPacks], w.loads["packs"])
+			if err := w.step(ctx, w.lives, "touched_packs", "from_block", text(seen)); err != nil {
 				return err
 			}
 		}

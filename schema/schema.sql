@@ -89,7 +89,7 @@ CREATE TABLE reference_orgs
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (org, loaded, status, ifNull(status_from, toDate32('1900-01-01')), ifNull(status_to, toDate32('2299-12-31')))
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, enable_block_number_column = 1
 COMMENT '机构资料装载历史,请查询 orgs · loads of institutions; query orgs';
 
 CREATE VIEW orgs
@@ -164,7 +164,7 @@ CREATE TABLE reference_persons
 )
 ENGINE = ReplacingMergeTree(loaded)
 ORDER BY person
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, enable_block_number_column = 1
 COMMENT '参保人资料装载,请查询 persons · loads of persons; query persons';
 
 CREATE VIEW persons
@@ -190,7 +190,7 @@ CREATE TABLE reference_inpatient
 )
 ENGINE = ReplacingMergeTree(loaded)
 ORDER BY (person, org, admitted)
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, enable_block_number_column = 1
 COMMENT '住院记录装载,请查询 inpatient · loads of hospital stays; query inpatient';
 
 CREATE VIEW inpatient
@@ -240,7 +240,7 @@ CREATE TABLE reference_packs
 )
 ENGINE = ReplacingMergeTree(loaded)
 ORDER BY child
-SETTINGS index_granularity = 8192
+SETTINGS index_granularity = 8192, enable_block_number_column = 1
 COMMENT '包装关联装载,请查询 packs · loads of pack relations; query packs';
 
 CREATE VIEW packs

@@ -2,4 +2,4 @@
 INSERT INTO touched
 SELECT DISTINCT child
 FROM families
-WHERE loaded > parseDateTime64BestEffort({since:String}, 6, 'Asia/Shanghai')
+WHERE block > {from_block:UInt64}
