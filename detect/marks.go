@@ -24,6 +24,7 @@ const (
 	markPacks      = "packs"
 	markDrugs      = "drugs"
 	markExemptions = "exemptions"
+	markOrgs       = "orgs"
 	markState      = "states"
 	markPass       = "pass"
 	markTable      = "table"

@@ -183,6 +183,9 @@ func (r *rooms) planLives(selects map[string]string) (*plan, error) {
 		"CREATE TABLE life_rows ENGINE = MergeTree ORDER BY code AS SELECT * EXCEPT ("+unread+"), false AS fresh FROM "+main+"scan_rows LIMIT 0",
 		"CREATE TABLE plain_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE touched (code UInt64) ENGINE = ReplacingMergeTree ORDER BY code",
+		"CREATE TABLE touched_orgs (org String) ENGINE = MergeTree ORDER BY org",
+		"CREATE TABLE org_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
+		"CREATE VIEW org_digests AS SELECT org, groupBitXor(cityHash64(toString(tuple(* EXCEPT (org, loaded))))) AS digest FROM "+main+"orgs GROUP BY org",
 		"CREATE TABLE judged_codes (code UInt64) ENGINE = MergeTree ORDER BY code",
 		"CREATE TABLE void_names (org String, how String, name String) ENGINE = MergeTree ORDER BY how",
 		"CREATE TABLE families (child UInt64, child_key String, parent UInt64, parent_key String, block UInt64) ENGINE = MergeTree ORDER BY child",
@@ -231,9 +234,11 @@ func (r *rooms) planRest(selects map[string]string) (*plan, error) {
 		"CREATE VIEW kept_near_moves AS "+strings.Replace(selects["kept_moves"], "FROM move_rows", "FROM near_moves", 1),
 		"CREATE TABLE judged (rule String, entity String, entity_id String, period String) ENGINE = MergeTree ORDER BY (rule, entity_id)",
 		`CREATE TABLE touched_sales ENGINE = MergeTree ORDER BY (person, time) AS
-			SELECT org, device, time, code_key, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone, month
+			SELECT org, device, time, code_key, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone, false AS known, month
 			FROM `+main+`kept_sales LIMIT 0`,
 		"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind, month FROM "+main+"kept_moves LIMIT 0",
+		"CREATE TABLE touched_stays (person String) ENGINE = MergeTree ORDER BY person",
+		fmt.Sprintf("CREATE VIEW touched_orgs AS SELECT * FROM `%s`.touched_orgs", r.lives.Database()),
 		"CREATE TABLE judged_days (org String, device String, date Date32) ENGINE = MergeTree ORDER BY (org, device, date)",
 		"CREATE TABLE judged_lots (org String, drug String, lot String) ENGINE = MergeTree ORDER BY (org, drug, lot)",
 		"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",

@@ -51,8 +51,8 @@ type Rule struct {
 	Page string // detector.md
 
 	// Judge, of rules that look at more than one code, lists who may have become a
-	// suspect by what came in: SQL over touched_sales, touched_moves, what passes
-	// keep and reference data, with a column entity_id and, for monthly rules,
+	// suspect by what came in: SQL over touched_sales, touched_moves, touched_stays, what
+	// passes keep and reference data, with a column entity_id and, for monthly rules,
 	// period. One too many costs time, one too few is a suspect missed. Without it
 	// the rule looks at everything in every pass.
 	Judge string

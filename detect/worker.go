@@ -26,6 +26,7 @@ type worker struct {
 	*rooms
 	marks   marks
 	loads   map[string]string
+	broad   map[string]bool // kinds of loads that concern too much to be told apart
 	exempt  exemptions
 	whole   bool
 	report  Report
@@ -41,7 +42,7 @@ func openWorker(ctx context.Context, cfg *Config) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{Config: cfg, rules: map[string]*RuleReport{}, release: release, ctx: lost}
+	w := &worker{Config: cfg, rules: map[string]*RuleReport{}, broad: map[string]bool{}, release: release, ctx: lost}
 	if w.rooms, err = openRooms(lost, cfg.Conn); err != nil {
 		release()
 		return nil, err
@@ -134,6 +135,9 @@ func (w *worker) passes(ctx context.Context) error {
 	if err := w.restate(ctx); err != nil {
 		return err
 	}
+	if err := w.keepOrgs(ctx); err != nil {
+		return err
+	}
 	done := marks{
 		markTable:      w.marks[markTable],
 		markScans:      strconv.FormatUint(scans, 10),
@@ -141,6 +145,7 @@ func (w *worker) passes(ctx context.Context) error {
 		markPacks:      w.loads["packs"],
 		markDrugs:      w.loads["drugs"],
 		markExemptions: w.loads["exemptions"],
+		markOrgs:       w.loads["orgs"],
 		markState:      w.stateParams(),
 		// What a pass wrote that was broken off may differ from what is known to rules.
 		markFinished: strconv.FormatUint(w.rooms.pass, 10),
@@ -201,7 +206,50 @@ func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
 			return err
 		}
 	}
+	return w.touchOrgs(ctx)
+}
+
+// touchOrgs gathers the codes of institutions of which something else is known. What a
+// rule says of one follows from rows at it.
+func (w *worker) touchOrgs(ctx context.Context) error {
+	if w.overAll() || w.marks[markOrgs] == w.loads["orgs"] {
+		return nil
+	}
+	if err := w.step(ctx, w.lives, "touched_orgs", "finished", strconv.FormatUint(w.marks.block(markFinished), 10)); err != nil {
+		return err
+	}
+	if err := w.step(ctx, w.lives, "org_codes", "most", strconv.Itoa(w.ChunkCodes)); err != nil {
+		return err
+	}
+	var codes uint64
+	if err := w.lives.QueryRow(ctx, "SELECT count() FROM org_codes").Scan(&codes); err != nil {
+		return fmt.Errorf("count the codes of institutions: %w", err)
+	}
+	statements := []string{"INSERT INTO touched SELECT code FROM org_codes"}
+	if codes > uint64(w.ChunkCodes) {
+		// To have the rules look at everything is cheaper.
+		w.broad["orgs"] = true
+		statements = []string{"TRUNCATE TABLE org_codes", "TRUNCATE TABLE touched_orgs"}
+	}
+	for _, statement := range statements {
+		if err := w.exec(ctx, w.lives, statement); err != nil {
+			return fmt.Errorf("touch the codes of institutions: %w", err)
+		}
+	}
 	return nil
+}
+
+// keepOrgs notes what the pass saw of institutions. If we die before the marks are
+// written, the next pass takes all of them for others.
+func (w *worker) keepOrgs(ctx context.Context) error {
+	if w.marks[markOrgs] == w.loads["orgs"] {
+		return nil
+	}
+	if err := w.exec(ctx, w.main, "TRUNCATE TABLE seen_orgs"); err != nil {
+		return fmt.Errorf("note what is known of institutions: %w", err)
+	}
+	_, _, last := parseLoad(w.loads["orgs"])
+	return w.step(ctx, w.lives, "keep_orgs", "orgs_block", strconv.FormatUint(last, 10))
 }
 
 // together makes steps that do not wait for each other, in a room. Most of a small
@@ -351,7 +399,11 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 // it is not told apart whom that concerns.
 func (w *worker) seesAll(rule *Rule) bool {
 	seen := maps.Clone(w.loads)
-	seen["exemptions"] = w.marks[markExemptions]
+	for _, kind := range []string{"exemptions", "orgs"} {
+		if !w.broad[kind] {
+			seen[kind] = w.marks[kind]
+		}
+	}
 	return w.overAll() || w.marks["rule "+rule.ID] != w.ruleMark(rule, seen, w.marks.block(markScans)).String()
 }
 

@@ -124,6 +124,7 @@ func placements() map[string]place {
 		"device_days":  {placement: ofItsOwn},
 		"supply_rows":  {placement: ofItsOwn},
 		"lot_months":   {placement: ofItsOwn},
+		"seen_orgs":    {placement: ofItsOwn},
 		"pass_marks":   {placement: ofItsOwn},
 		"kept_sales":   {placement: ofItsOwn},
 		"kept_moves":   {placement: ofItsOwn},

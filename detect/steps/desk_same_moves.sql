@@ -1,9 +1,10 @@
--- Goods moves that are as a finished pass left them.
+-- Goods moves that are as a finished pass left them, at institutions that are, too.
 INSERT INTO {desk:Identifier}.same_moves
 SELECT cityHash64(code, code_text, org, event_id, digest) AS key
 FROM scans
 WHERE kind NOT IN ('sale', 'sale_return', 'void')
     AND code IN (SELECT code FROM judged_codes)
+    AND org NOT IN (SELECT org FROM touched_orgs)
     AND (key, key IN
     (
         SELECT cityHash64(code, code_text, org, event_id, digest)

@@ -1,5 +1,5 @@
--- Sales that are as a finished pass left them: of those, no rule has anything new to
--- say. What a pass wrote that was broken off counts as new.
+-- Sales that are as a finished pass left them, at institutions that are, too: of those,
+-- no rule has anything new to say. What a pass wrote that was broken off counts as new.
 INSERT INTO {desk:Identifier}.same_sales
 WITH
     uploads AS
@@ -13,6 +13,7 @@ WITH
             undone_event,
             undone_at
         FROM {desk:Identifier}.sales
+        WHERE org NOT IN (SELECT org FROM touched_orgs)
         UNION ALL
         SELECT
             code,
@@ -23,6 +24,7 @@ WITH
             '' AS undone_event,
             toDateTime64(0, 3, 'Asia/Shanghai') AS undone_at
         FROM {desk:Identifier}.gone
+        WHERE org NOT IN (SELECT org FROM touched_orgs)
     )
 SELECT key
 FROM uploads

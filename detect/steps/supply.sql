@@ -11,6 +11,7 @@ WITH
             toFloat64(assumeNotNull(any(days))) AS supply
         FROM touched_sales
         WHERE NOT gone
+            AND NOT known
             AND NOT undone
             AND pay = 'insured'
             AND person != ''

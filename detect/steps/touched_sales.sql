@@ -1,4 +1,5 @@
--- Sales that came in, or of which something else is true now.
+-- Sales that came in, or of which something else is true now. known: that is nothing but
+-- what is known of their institution.
 INSERT INTO {rest:Identifier}.touched_sales
 SELECT
     org,
@@ -21,6 +22,7 @@ SELECT
     setting,
     undone,
     false AS gone,
+    code IN (SELECT code FROM org_codes) AS known,
     month
 FROM {desk:Identifier}.sales
 WHERE cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_sales)
@@ -46,6 +48,7 @@ SELECT
     setting,
     false AS undone,
     true AS gone,
+    code IN (SELECT code FROM org_codes) AS known,
     toYYYYMM(time) AS month
 FROM {desk:Identifier}.gone
 WHERE cityHash64(code, code_text, org, event_id, digest) NOT IN (SELECT * FROM {desk:Identifier}.same_sales)

@@ -6,6 +6,7 @@ WITH
         SELECT DISTINCT toDate(time) + toInt32(day) - toInt32({days:UInt32}) AS date
         FROM touched_sales
         ARRAY JOIN range(2 * {days:UInt32} + 1) AS day
+        WHERE NOT known
     )
 SELECT DISTINCT person AS entity_id
 FROM
@@ -19,7 +20,7 @@ FROM
         AND NOT undone
         AND drug != ''
         AND person != ''
-        AND (person, drug) IN (SELECT person, drug FROM touched_sales WHERE pay = 'insured' AND person != '')
+        AND (person, drug) IN (SELECT person, drug FROM touched_sales WHERE NOT known AND pay = 'insured' AND person != '')
         AND month IN (SELECT toYYYYMM(date) FROM near)
         AND toDate(time) IN (SELECT date FROM near)
     GROUP BY

@@ -5,3 +5,6 @@ WHERE t.pay = 'insured'
     AND t.setting IN ('pharmacy', 'outpatient')
     AND t.time > i.admitted
     AND (isNull(i.discharged) OR t.time < i.discharged)
+UNION DISTINCT
+SELECT person AS entity_id
+FROM touched_stays
