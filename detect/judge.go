@@ -94,9 +94,6 @@ func (w *worker) restRules(ctx context.Context) error {
 	if len(listed) == 0 || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := w.step(ctx, w.rest, "touched_stays"); err != nil {
-		return err
-	}
 	failed := make([]error, len(listed)) // one rule that fails does not keep the others
 	_ = w.each(ctx, len(listed), func(ctx context.Context, i int) error {
 		failed[i] = w.judge(ctx, listed[i])

@@ -126,8 +126,8 @@ func Once(ctx context.Context, cfg Config) (Report, error) {
 
 // Next looks at what came in since the last pass, and at what that concerns. It
 // leaves the same suspects as Once, and looks at everything for rules that are
-// new, have other parameters, or whose reference data is new; of institutions and
-// exemptions that are new, at what they concern.
+// new, have other parameters, or whose reference data is new; of institutions,
+// exemptions, deaths and stays that are new, at what they concern.
 func Next(ctx context.Context, cfg Config) (Report, error) {
 	return onePass(ctx, cfg, false)
 }

@@ -237,6 +237,7 @@ func (r *rooms) planRest(selects map[string]string) (*plan, error) {
 			SELECT org, device, time, code_key, event_id, digest, region, drug, lot, expires, split, quantity, codes, price, days, pay, person, setting, undone, false AS gone, false AS known, month
 			FROM `+main+`kept_sales LIMIT 0`,
 		"CREATE TABLE touched_moves ENGINE = MergeTree ORDER BY (org, drug, lot) AS SELECT org, drug, lot, time, code_key, event_id, kind, month FROM "+main+"kept_moves LIMIT 0",
+		"CREATE TABLE touched_persons (person String) ENGINE = MergeTree ORDER BY person",
 		"CREATE TABLE touched_stays (person String) ENGINE = MergeTree ORDER BY person",
 		fmt.Sprintf("CREATE VIEW touched_orgs AS SELECT * FROM `%s`.touched_orgs", r.lives.Database()),
 		"CREATE TABLE judged_days (org String, device String, date Date32) ENGINE = MergeTree ORDER BY (org, device, date)",

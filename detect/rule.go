@@ -51,10 +51,10 @@ type Rule struct {
 	Page string // detector.md
 
 	// Judge, of rules that look at more than one code, lists who may have become a
-	// suspect by what came in: SQL over touched_sales, touched_moves, touched_stays, what
-	// passes keep and reference data, with a column entity_id and, for monthly rules,
-	// period. One too many costs time, one too few is a suspect missed. Without it
-	// the rule looks at everything in every pass.
+	// suspect by what came in: SQL over touched_sales, touched_moves, touched_persons,
+	// touched_stays, what passes keep and reference data, with a column entity_id and,
+	// for monthly rules, period. One too many costs time, one too few is a suspect
+	// missed. Without it the rule looks at everything in every pass.
 	Judge string
 
 	reads map[string]bool // relations, of SQL
@@ -228,6 +228,17 @@ func (r *Rule) references() map[string]bool {
 		}
 	}
 	return kinds
+}
+
+// tells says whether it is told apart whom new loads of a kind concern. Persons are,
+// where the rule asks for those to be judged.
+func (r *Rule) tells(kind string) bool {
+	switch kind {
+	case "exemptions", "orgs":
+		return true
+	}
+	table, known := toldPersons[kind]
+	return known && strings.Contains(r.Judge, table)
 }
 
 // monthly tells whether the rule judges an entity month by month.

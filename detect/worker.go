@@ -26,7 +26,7 @@ type worker struct {
 	*rooms
 	marks   marks
 	loads   map[string]string
-	broad   map[string]bool // kinds of loads that concern too much to be told apart
+	broad   map[string]bool // kinds of loads that concern too much to be told apart now
 	exempt  exemptions
 	whole   bool
 	report  Report
@@ -139,17 +139,14 @@ func (w *worker) passes(ctx context.Context) error {
 		return err
 	}
 	done := marks{
-		markTable:      w.marks[markTable],
-		markScans:      strconv.FormatUint(scans, 10),
-		markVoids:      strconv.FormatUint(voids, 10),
-		markPacks:      w.loads["packs"],
-		markDrugs:      w.loads["drugs"],
-		markExemptions: w.loads["exemptions"],
-		markOrgs:       w.loads["orgs"],
-		markState:      w.stateParams(),
+		markTable: w.marks[markTable],
+		markScans: strconv.FormatUint(scans, 10),
+		markVoids: strconv.FormatUint(voids, 10),
+		markState: w.stateParams(),
 		// What a pass wrote that was broken off may differ from what is known to rules.
 		markFinished: strconv.FormatUint(w.rooms.pass, 10),
 	}
+	maps.Copy(done, w.loads)
 	for _, rule := range w.Rules {
 		if w.rules[rule.ID] == nil {
 			continue // it failed, and looks at everything next time
@@ -206,13 +203,24 @@ func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
 			return err
 		}
 	}
-	return w.touchOrgs(ctx)
+	if w.overAll() {
+		return nil
+	}
+	if err := w.touchOrgs(ctx); err != nil {
+		return err
+	}
+	for kind, table := range toldPersons {
+		if err := w.touchPersons(ctx, kind, table); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // touchOrgs gathers the codes of institutions of which something else is known. What a
 // rule says of one follows from rows at it.
 func (w *worker) touchOrgs(ctx context.Context) error {
-	if w.overAll() || w.marks[markOrgs] == w.loads["orgs"] {
+	if w.marks[markOrgs] == w.loads["orgs"] {
 		return nil
 	}
 	if err := w.step(ctx, w.lives, "touched_orgs", "finished", strconv.FormatUint(w.marks.block(markFinished), 10)); err != nil {
@@ -235,6 +243,42 @@ func (w *worker) touchOrgs(ctx context.Context) error {
 		if err := w.exec(ctx, w.lives, statement); err != nil {
 			return fmt.Errorf("touch the codes of institutions: %w", err)
 		}
+	}
+	return nil
+}
+
+// toldPersons are the kinds of loads of which it is told apart which persons they
+// concern, and the tables of the room rest that say so.
+var toldPersons = map[string]string{"persons": "touched_persons", "inpatient": "touched_stays"}
+
+// salesOfPerson is how many sales a person has, about: so many fewer persons than codes
+// are looked at together.
+const salesOfPerson = 20
+
+// touchPersons gathers the persons that new loads of a kind concern.
+func (w *worker) touchPersons(ctx context.Context, kind, table string) error {
+	if w.marks[kind] == w.loads[kind] && w.marks[markOrgs] == w.loads["orgs"] {
+		return nil
+	}
+	seen, known := behind(w.marks[kind], w.loads[kind])
+	if !known {
+		w.broad[kind] = true
+		return nil
+	}
+	most := w.ChunkCodes / salesOfPerson
+	if err := w.step(ctx, w.rest, table, "from_block", strconv.FormatUint(seen, 10), "most", strconv.Itoa(most)); err != nil {
+		return err
+	}
+	var persons uint64
+	if err := w.rest.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&persons); err != nil {
+		return fmt.Errorf("count the persons of whom %s were loaded: %w", kind, err)
+	}
+	if persons <= uint64(most) {
+		return nil
+	}
+	w.broad[kind] = true
+	if err := w.exec(ctx, w.rest, "TRUNCATE TABLE "+table); err != nil {
+		return fmt.Errorf("touch the persons of whom %s were loaded: %w", kind, err)
 	}
 	return nil
 }
@@ -399,8 +443,12 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 // it is not told apart whom that concerns.
 func (w *worker) seesAll(rule *Rule) bool {
 	seen := maps.Clone(w.loads)
-	for _, kind := range []string{"exemptions", "orgs"} {
-		if !w.broad[kind] {
+	for kind := range seen {
+		switch {
+		case !rule.tells(kind):
+		case w.broad[kind] && rule.references()[kind]:
+			return true
+		default:
 			seen[kind] = w.marks[kind]
 		}
 	}
