@@ -387,6 +387,22 @@ func TestALoadIsSeenWhollyWhateverItsStampSays(t *testing.T) {
 	if report := pass(); report.Codes != 1 {
 		t.Errorf("a table that was filled again: %d codes were looked at, want the one of the box", report.Codes)
 	}
+
+	// The version before knew stamps.
+	for _, statement := range []string{
+		"ALTER TABLE pass_marks DELETE WHERE name IN ('orgs', 'persons', 'inpatient', 'regions', 'exemptions') SETTINGS mutations_sync = 1",
+		"INSERT INTO pass_marks SELECT name, (SELECT toString(max(loaded)) FROM reference_packs), pass + 1 FROM pass_marks FINAL WHERE name IN ('packs', 'drugs')",
+	} {
+		if err := p.conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := pass()
+	for _, rule := range report.Rules {
+		if report.Arrivals != 2 || !rule.Whole {
+			t.Errorf("marks of the version before: %d rows were looked at, and everything by rule %s is %v, want all 2 and true", report.Arrivals, rule.ID, rule.Whole)
+		}
+	}
 }
 
 // allRules is a table with every rule over it.
