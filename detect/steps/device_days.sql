@@ -26,8 +26,7 @@ WITH
             AND device != ''
             AND (({all:Bool} AND org IN {orgs:Array(String)})
                 OR (NOT {all:Bool} AND month IN (SELECT toYYYYMM(arrayJoin([date, date + 1])) FROM wanted)
-                    AND ((org, device, toDate32(time)) IN (SELECT org, device, date FROM wanted)
-                        OR (org, device, toDate32(time) - 1) IN (SELECT org, device, date FROM wanted))))
+                    AND cityHash64(org, device, toDate32(time)) IN (SELECT cityHash64(org, device, arrayJoin([date, date + 1])) FROM wanted)))
         GROUP BY
             org,
             device,

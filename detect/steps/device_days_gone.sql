@@ -25,6 +25,6 @@ WHERE (org, device, date) NOT IN
         toDate32(time)
     FROM {main:Identifier}.kept_sales
     WHERE pay = 'insured'
-        AND org IN (SELECT org FROM touched_sales WHERE gone)
         AND month IN (SELECT toYYYYMM(time) FROM touched_sales WHERE gone)
+        AND cityHash64(org, device, toDate32(time)) IN (SELECT cityHash64(org, device, toDate32(time)) FROM touched_sales WHERE gone)
 )

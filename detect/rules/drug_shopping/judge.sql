@@ -1,5 +1,5 @@
 -- Persons and drugs with a touched sale and enough institutions within the days
--- around it.
+-- around it. A state of a sale that a later pass replaced is one too many at most.
 WITH
     near AS
     (
@@ -14,13 +14,13 @@ FROM
     SELECT
         person,
         arraySort(groupArray((time, org))) AS visits
-    FROM kept_sales
+    FROM sale_rows
     WHERE pay = 'insured'
-        AND item
-        AND NOT undone
+        AND (scheme = 'cn20' OR code_text != '')
+        AND state = 'stands'
         AND drug != ''
         AND person != ''
-        AND (person, drug) IN (SELECT person, drug FROM touched_sales WHERE NOT known AND pay = 'insured' AND person != '')
+        AND cityHash64(person, drug) IN (SELECT cityHash64(person, drug) FROM touched_sales WHERE NOT known AND pay = 'insured' AND person != '')
         AND month IN (SELECT toYYYYMM(date) FROM near)
         AND toDate(time) IN (SELECT date FROM near)
     GROUP BY

@@ -1,5 +1,6 @@
 -- A hop that is too fast near a touched sale. A way with stops between is longer,
--- so where two sales are too far apart, one of the hops between them is too fast.
+-- so where two sales are too far apart, one of the hops between them is too fast; and
+-- so a state of a sale that a later pass replaced does no harm.
 WITH
     near AS
     (
@@ -16,8 +17,9 @@ WITH
             region,
             row_number() OVER trip AS nth,
             lagInFrame((time, org, region)) OVER (trip ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS before
-        FROM kept_sales
+        FROM sale_rows
         WHERE pay = 'insured'
+            AND state != 'gone'
             AND person IN (SELECT person FROM touched_sales WHERE pay = 'insured' AND person != '')
             AND month IN (SELECT toYYYYMM(date) FROM near)
             AND toDate(time) IN (SELECT date FROM near)

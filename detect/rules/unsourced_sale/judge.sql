@@ -1,15 +1,16 @@
 -- Touched months. What has goods-in before it is kept with each sale. Where nothing
--- has, or nearly all, nothing need be told apart.
+-- has, or nearly all, nothing need be told apart: that is seen with what later passes
+-- replaced among it.
 WITH
     months AS
     (
         SELECT
             org,
             month
-        FROM kept_sales
+        FROM sale_rows
         WHERE pay = 'insured'
-            AND item
-            AND NOT undone
+            AND (scheme = 'cn20' OR code_text != '')
+            AND state = 'stands'
             AND month IN (SELECT month FROM touched_sales)
             AND (org, month) IN
             (
