@@ -222,7 +222,9 @@ func (c *Config) turn(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	report, err := onePass(ctx, *c, false)
-	c.logPass(report)
+	if ctx.Err() == nil {
+		c.logPass(report) // even of one that failed: the other rules went on
+	}
 	if err != nil {
 		c.seen = ""
 	}
