@@ -49,10 +49,9 @@ func readMarks(ctx context.Context, conn *schema.Conn) (marks, error) {
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read how far passes are: %w", err)
 	}
-	// A table that was made anew numbers its blocks anew.
-	var table string
-	if err := conn.QueryRow(ctx, "SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase() AND name = 'scan_rows'").Scan(&table); err != nil {
-		return nil, fmt.Errorf("see which table the scans are in: %w", err)
+	table, err := conn.TableID(ctx, "scan_rows")
+	if err != nil {
+		return nil, err
 	}
 	if m[markTable] != table {
 		m[markTable] = table
@@ -117,17 +116,20 @@ func (m ruleMark) String() string {
 func readLoads(ctx context.Context, conn *schema.Conn) (map[string]string, error) {
 	loads := map[string]string{}
 	for _, kind := range []string{"orgs", "drugs", "persons", "inpatient", "regions", "packs", "exemptions"} {
-		var at string
-		err := conn.QueryRow(ctx, fmt.Sprintf(`SELECT arrayStringConcat([
-				(SELECT toString(any(uuid)) FROM system.tables WHERE database = currentDatabase() AND name = 'reference_%[1]s'),
+		table, err := conn.TableID(ctx, "reference_"+kind)
+		if err != nil {
+			return nil, err
+		}
+		var far string
+		err = conn.QueryRow(ctx, `SELECT arrayStringConcat([
 				toString(min(toUInt64(splitByChar('_', _part)[2]))),
 				toString(max(toUInt64(splitByChar('_', _part)[3]))),
 				toString(max(loaded))], ' ')
-			FROM reference_%[1]s`, kind)).Scan(&at)
+			FROM reference_`+kind).Scan(&far)
 		if err != nil {
 			return nil, fmt.Errorf("look for new %s: %w", kind, err)
 		}
-		loads[kind] = at
+		loads[kind] = table + " " + far
 	}
 	return loads, nil
 }

@@ -713,7 +713,7 @@ func (w *worker) keepStates(ctx context.Context) error {
 func arrayText(list []string) string {
 	quoted := make([]string, len(list))
 	for i, text := range list {
-		quoted[i] = "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(text) + "'"
+		quoted[i] = schema.QuoteText(text)
 	}
 	return "[" + strings.Join(quoted, ",") + "]"
 }

@@ -346,12 +346,12 @@ func (a *applier) statement(name string, p place, o *object) (statement, engine 
 	case everywhere:
 		cluster = a.cluster.Everywhere
 	}
-	engine = fmt.Sprintf("Distributed(%s, %s, %s", quoteText(cluster), quoteText(a.local), quoteText(name))
+	engine = fmt.Sprintf("Distributed(%s, %s, %s", QuoteText(cluster), QuoteText(a.local), QuoteText(name))
 	if p.key != "" {
 		engine += ", " + p.key
 	}
 	engine += ")"
-	return fmt.Sprintf("CREATE OR REPLACE TABLE %s AS %s ENGINE = %s COMMENT %s", there, mine, engine, quoteText(o.comment)), engine
+	return fmt.Sprintf("CREATE OR REPLACE TABLE %s AS %s ENGINE = %s COMMENT %s", there, mine, engine, QuoteText(o.comment)), engine
 }
 
 func (a *applier) view(there string, o *object, security, selects string) string {
@@ -361,12 +361,13 @@ func (a *applier) view(there string, o *object, security, selects string) string
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s %s COMMENT %s", quoteName(c[0]), c[1], quoteText(c[2]))
+		fmt.Fprintf(&b, "%s %s COMMENT %s", quoteName(c[0]), c[1], QuoteText(c[2]))
 	}
-	fmt.Fprintf(&b, ") %s COMMENT %s AS %s", security, quoteText(o.comment), selects)
+	fmt.Fprintf(&b, ") %s COMMENT %s AS %s", security, QuoteText(o.comment), selects)
 	return b.String()
 }
 
-func quoteText(text string) string {
+// QuoteText writes a text as the engine reads it in SQL and in parameters.
+func QuoteText(text string) string {
 	return "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(text) + "'"
 }

@@ -30,6 +30,15 @@ func (c *Conn) Selects(ctx context.Context) (map[string]string, error) {
 	return all, rows.Err()
 }
 
+// TableID tells a table from one of the same name that took its place: that one
+// numbers its blocks anew.
+func (c *Conn) TableID(ctx context.Context, table string) (id string, err error) {
+	if err := c.QueryRow(ctx, "SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase() AND name = ?", table).Scan(&id); err != nil {
+		return "", fmt.Errorf("see which table %s is: %w", table, err)
+	}
+	return id, nil
+}
+
 // Spread tells whether the tables of the database are spread over a cluster.
 func (c *Conn) Spread(ctx context.Context) (bool, error) { return isSpread(ctx, c.Conn, c.Database()) }
 

@@ -24,9 +24,6 @@ var (
 	selectVoids string
 )
 
-// selectUUID tells a table that was made anew from the one it replaced.
-const selectUUID = "SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase() AND name = 'scan_rows'"
-
 // selectCuts gives codes that cut the table into slices of about {codes} each.
 const selectCuts = `SELECT DISTINCT code
 FROM scan_rows
@@ -194,9 +191,9 @@ func (f *feed) sourceNow(ctx context.Context) (string, jetstream.Stream, error) 
 	if err != nil {
 		return "", nil, fmt.Errorf("open stream %s: %w", schema.StreamScans, err)
 	}
-	var table string
-	if err := f.Conn.QueryRow(ctx, selectUUID).Scan(&table); err != nil {
-		return "", nil, fmt.Errorf("look at the table: %w", err)
+	table, err := f.Conn.TableID(ctx, "scan_rows")
+	if err != nil {
+		return "", nil, err
 	}
 	return fmt.Sprintf("%s@%d %s", schema.StreamScans, stream.CachedInfo().Created.UnixNano(), table), stream, nil
 }
