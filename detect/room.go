@@ -81,7 +81,7 @@ func openRooms(ctx context.Context, main *schema.Conn) (*rooms, error) {
 
 // openRoom empties a room that is as planned, and makes any other anew.
 func (r *rooms) openRoom(ctx context.Context, database string, p *plan, migrations string) (*schema.Conn, error) {
-	sum := sha256.Sum256([]byte(migrations + strings.Join(p.statements, ";") + scratch))
+	sum := sha256.Sum256([]byte(migrations + strings.Join(p.statements, ";")))
 	comment := "work room of yaosu detect, emptied by each pass: " + hex.EncodeToString(sum[:])
 	var before []string
 	if err := r.main.QueryRow(ctx, "SELECT groupArray(comment) FROM system.databases WHERE name = ?", database).Scan(&before); err != nil {
@@ -110,27 +110,14 @@ func (r *rooms) openRoom(ctx context.Context, database string, p *plan, migratio
 			return room, fmt.Errorf("%s: %w", statement, err)
 		}
 	}
-	tables, err := tables(ctx, room, "true")
-	if err != nil {
-		return room, err
-	}
-	for _, table := range tables {
-		if err := r.exec(ctx, room, "ALTER TABLE "+table+" MODIFY SETTING "+scratch); err != nil {
-			return room, fmt.Errorf("set up %s: %w", table, err)
-		}
-	}
 	return room, r.exec(ctx, r.main, "ALTER DATABASE {room:Identifier} MODIFY COMMENT '"+comment+"'", "room", database)
 }
 
-// scratch are the settings of tables in rooms. What is emptied within the minute is
-// not worth merging, nor statistics of every column.
-const scratch = "auto_statistics_types = '', max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
-
 // empty takes all rows out of a room.
 func empty(ctx context.Context, room *schema.Conn) error {
-	tables, err := tables(ctx, room, "total_rows > 0")
-	if err != nil {
-		return err
+	var tables []string
+	if err := room.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND total_rows > 0").Scan(&tables); err != nil {
+		return fmt.Errorf("list its tables: %w", err)
 	}
 	for _, table := range tables {
 		if err := room.Exec(ctx, "TRUNCATE TABLE "+table); err != nil {
@@ -138,14 +125,6 @@ func empty(ctx context.Context, room *schema.Conn) error {
 		}
 	}
 	return nil
-}
-
-// tables lists the tables of a room, not its views, of which a condition holds.
-func tables(ctx context.Context, room *schema.Conn, condition string) (names []string, err error) {
-	if err := room.QueryRow(ctx, "SELECT groupArray(name) FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND "+condition).Scan(&names); err != nil {
-		return nil, fmt.Errorf("list its tables: %w", err)
-	}
-	return names, nil
 }
 
 // close leaves the rooms empty.
