@@ -56,6 +56,7 @@ func clusterTown(t *testing.T) (events []schema.Scan, dirs []string) {
 // TestTwoServersFindWhatOneFinds puts one town into one server and into a cluster
 // of two, and holds every table, view and suspect of the one against the other.
 func TestTwoServersFindWhatOneFinds(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	rules, err := detect.Rules()
 	if err != nil {

@@ -504,6 +504,7 @@ func bystanders(scans []schema.Scan, but map[string]bool) []schema.Scan {
 // traffic: the same suspects every time. All cases share one table, so that
 // each is also the other's surroundings.
 func TestCases(t *testing.T) {
+	t.Parallel()
 	rules, err := detect.Rules()
 	if err != nil {
 		t.Fatal(err)

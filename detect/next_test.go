@@ -187,6 +187,7 @@ func next(t *testing.T, cfg detect.Config) detect.Report {
 // meanwhile and wherever some of them were broken off, the suspects are those of one
 // full pass over everything.
 func TestPassesOverWhatCameInLeaveWhatAFullPassLeaves(t *testing.T) {
+	t.Parallel()
 	rules, err := detect.Rules()
 	if err != nil {
 		t.Fatal(err)
@@ -279,6 +280,7 @@ func (p *passTable) nothingMore(t *testing.T, when string) {
 }
 
 func TestExemptionsThatComeAndGoLookAtNothing(t *testing.T) {
+	t.Parallel()
 	p := newPassTable(t, "impossible_travel", "resold_code", "resale_source")
 	p.load(t, "orgs", "org,lat,lon\nA,30,114\nB,33,114\n")
 	elsewhere := boxSale("B", "420107", on(1, 5, 11), "p1")
@@ -334,6 +336,7 @@ func TestExemptionsThatComeAndGoLookAtNothing(t *testing.T) {
 
 // A load is many inserts with one stamp, of a clock that may be slow.
 func TestALoadIsSeenWhollyWhateverItsStampSays(t *testing.T) {
+	t.Parallel()
 	p := newPassTable(t, "resold_code", "unsourced_sale")
 	send(t, p.conn, p.key, []schema.Scan{boxSale("A", "420106", on(1, 5, 10), "p1"), boxSale("B", "420107", on(3, 15, 10), "p2")})
 	stamp := p.now
@@ -420,6 +423,7 @@ func allRules(t *testing.T) *passTable {
 }
 
 func TestAShopThatIsRenamedHasItsOwnCodesLookedAtAgain(t *testing.T) {
+	t.Parallel()
 	p := allRules(t)
 	const header = "org,name,region,type,lat,lon,status,status_from\n"
 	const others = "B,乙诊所,420107,clinic,33,114,active,\nC,丙药房,420108,pharmacy,,,active,\n"
@@ -514,6 +518,7 @@ func TestAShopThatIsRenamedHasItsOwnCodesLookedAtAgain(t *testing.T) {
 }
 
 func TestPersonsOfWhomSomethingIsLoadedAreJudgedAlone(t *testing.T) {
+	t.Parallel()
 	p := newPassTable(t, "settled_after_death", "outpatient_while_inpatient", "resold_code")
 	var scans []schema.Scan
 	for i := range 40 {

@@ -379,6 +379,7 @@ func TestAmountOfACodeLeavesOutItsFirstSale(t *testing.T) {
 }
 
 func TestExemptionsClose(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name, csv string
 		closes    bool

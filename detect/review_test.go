@@ -28,6 +28,7 @@ func (p *passTable) decide(t *testing.T, status string) {
 }
 
 func TestOnlyNewEvidenceReopens(t *testing.T) {
+	t.Parallel()
 	third := boxSale("C", "420108", on(5, 15, 10), "p3")
 	returned := schema.Scan{EventID: "back", Kind: schema.SaleReturn, Time: on(1, 6, 10), Sent: on(6, 30, 10), Org: "A", Region: "420106", Codes: []string{resoldBox}, Drug: "XN02", Person: "p1"}
 	for _, c := range []struct {

@@ -164,6 +164,7 @@ func compare(t *testing.T, conn driver.Conn, key *schema.PersonKey, rules []dete
 }
 
 func TestTownsGiveExactlyWhatMustBeFound(t *testing.T) {
+	t.Parallel()
 	rules, err := detect.Rules()
 	if err != nil {
 		t.Fatal(err)
@@ -197,6 +198,7 @@ func TestTownsGiveExactlyWhatMustBeFound(t *testing.T) {
 // the same words, over hundreds of towns without any sense. Each town has its
 // own shops, persons and boxes, so that all of them share one table.
 func TestChaosAgreesWithThePlainReader(t *testing.T) {
+	t.Parallel()
 	rules, err := detect.Rules()
 	if err != nil {
 		t.Fatal(err)
