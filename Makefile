@@ -72,8 +72,8 @@ rule: ## make rule NAME=x starts a new detector
 bench: engine ## measure: publish to table, as ratios to what the engine alone can do
 	go test ./loadtest/bench -run '^$$' -bench Drain -benchtime 1x -v -timeout 60m
 
-bench-detect: engine ## measure over SCANS=100000000: bytes a scan, passes, NEW=1000000 more; KEEP=DIR keeps them
-	go test -v ./detect -run '^$$' -bench Scale -benchtime 1x -timeout 24h -scans $(SCANS) -new $(NEW) $(if $(KEEP),-data $(abspath $(KEEP)))
+bench-detect: engine ## measure over SCANS=100000000, or FIRST of them: bytes a scan, passes, NEW=1000000 more; KEEP=DIR keeps them
+	go test -v ./detect -run '^$$' -bench Scale -benchtime 1x -timeout 24h -scans $(SCANS) -new $(NEW) $(if $(FIRST),-first $(FIRST)) $(if $(KEEP),-data $(abspath $(KEEP)))
 
 bench-filter: ## measure the filter for agents over CODES=10000000: making it, finding in it, and beside checks
 	go test ./gate/filter -run '^$$' -bench . -benchtime 2s -timeout 60m -codes $(CODES)

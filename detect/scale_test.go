@@ -24,6 +24,7 @@ import (
 
 var (
 	scaleScans = flag.Int("scans", 100_000_000, "BenchmarkScale: scans that are stored")
+	scaleFirst = flag.Int("first", 0, "BenchmarkScale: store only so many of them, the first: the same province, and what comes in is alike (default: all)")
 	scaleNew   = flag.Int("new", 1_000_000, "BenchmarkScale: scans that come in afterwards")
 	scaleData  = flag.String("data", "", "BenchmarkScale: directory that keeps engine and scans for the next run (default: one that is deleted)")
 	scaleSteps = flag.String("steps", "fill,merge,full,bytes,naive,next", "BenchmarkScale: what to do; wait keeps the engine up until it is interrupted")
@@ -193,12 +194,18 @@ func (s *scale) fill() {
 	// One merge in the end costs less than many on the way.
 	s.exec("SYSTEM STOP MERGES scan_rows")
 	start, told := time.Now(), time.Now()
-	rows, err := s.world.Years(s.ctx, s.conn, s.key, func(rows int, arrived time.Time) {
+	progress := func(rows int, arrived time.Time) {
 		if time.Since(told) > 10*time.Second {
 			told = time.Now()
 			fmt.Fprintf(os.Stderr, "%s: %d scans, %.0f a second\n", arrived.Format(time.DateOnly), rows, float64(rows)/time.Since(start).Seconds())
 		}
-	})
+	}
+	var rows int
+	if *scaleFirst > 0 {
+		rows, err = s.world.More(s.ctx, s.conn, s.key, *scaleFirst-int(s.rows), progress)
+	} else {
+		rows, err = s.world.Years(s.ctx, s.conn, s.key, progress)
+	}
 	if err != nil {
 		b.Fatal(err)
 	}
