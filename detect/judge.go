@@ -123,9 +123,9 @@ func (w *worker) restRules(ctx context.Context) error {
 			return err
 		}
 	}
-	var loaded uint64
-	if err := w.rest.QueryRow(ctx, "SELECT count() FROM sales").Scan(&loaded); err != nil {
-		return fmt.Errorf("count the sales of those judged: %w", err)
+	loaded, err := count(ctx, w.rest, "sales")
+	if err != nil {
+		return err
 	}
 	w.Log.Debug("sales of those judged are at hand", "sales", loaded)
 	for _, rule := range listed {

@@ -49,11 +49,11 @@ func readMarks(ctx context.Context, conn *schema.Conn) (marks, error) {
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read how far passes are: %w", err)
 	}
-	table, err := conn.TableID(ctx, "scan_rows")
+	ids, err := conn.TableIDs(ctx, "scan_rows")
 	if err != nil {
 		return nil, err
 	}
-	if m[markTable] != table {
+	if table := ids["scan_rows"]; m[markTable] != table {
 		m[markTable] = table
 		delete(m, markScans)
 	}
@@ -114,22 +114,36 @@ func (m ruleMark) String() string {
 // are: which table they are in, its first and its last block, and the newest stamp.
 // The stamp tells a table that was emptied and filled again by as many inserts.
 func readLoads(ctx context.Context, conn *schema.Conn) (map[string]string, error) {
-	loads := map[string]string{}
+	var tables, selects []string
 	for _, kind := range []string{"orgs", "drugs", "persons", "inpatient", "regions", "packs", "exemptions"} {
-		table, err := conn.TableID(ctx, "reference_"+kind)
-		if err != nil {
-			return nil, err
+		tables = append(tables, "reference_"+kind)
+		selects = append(selects, fmt.Sprintf(`SELECT
+				'%[1]s' AS kind,
+				arrayStringConcat([
+					toString(min(toUInt64(splitByChar('_', _part)[2]))),
+					toString(max(toUInt64(splitByChar('_', _part)[3]))),
+					toString(max(loaded))], ' ') AS far
+			FROM reference_%[1]s`, kind))
+	}
+	ids, err := conn.TableIDs(ctx, tables...)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := conn.Query(ctx, strings.Join(selects, " UNION ALL "))
+	if err != nil {
+		return nil, fmt.Errorf("look for new reference data: %w", err)
+	}
+	defer rows.Close()
+	loads := map[string]string{}
+	for rows.Next() {
+		var kind, far string
+		if err := rows.Scan(&kind, &far); err != nil {
+			return nil, fmt.Errorf("look for new reference data: %w", err)
 		}
-		var far string
-		err = conn.QueryRow(ctx, `SELECT arrayStringConcat([
-				toString(min(toUInt64(splitByChar('_', _part)[2]))),
-				toString(max(toUInt64(splitByChar('_', _part)[3]))),
-				toString(max(loaded))], ' ')
-			FROM reference_`+kind).Scan(&far)
-		if err != nil {
-			return nil, fmt.Errorf("look for new %s: %w", kind, err)
-		}
-		loads[kind] = table + " " + far
+		loads[kind] = ids["reference_"+kind] + " " + far
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("look for new reference data: %w", err)
 	}
 	return loads, nil
 }

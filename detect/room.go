@@ -243,7 +243,7 @@ func (r *rooms) planRest(selects map[string]string) (*plan, error) {
 		"CREATE TABLE judged_days (org String, device String, date Date32) ENGINE = MergeTree ORDER BY (org, device, date)",
 		"CREATE TABLE judged_lots (org String, drug String, lot String) ENGINE = MergeTree ORDER BY (org, drug, lot)",
 		"CREATE VIEW kept_sales AS SELECT * FROM "+main+"kept_sales",
-		"CREATE VIEW sale_rows AS SELECT *, month FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
+		"CREATE VIEW sale_rows AS SELECT *, month, scheme = 'cn20' OR code_text != '' AS item FROM "+main+"sale_rows", // may hold what was replaced, and is read faster
 		"CREATE VIEW kept_moves AS SELECT * FROM "+main+"kept_moves",
 		"CREATE VIEW device_days AS SELECT * FROM "+main+"device_days FINAL",
 		"CREATE VIEW supply_rows AS SELECT * FROM "+main+"supply_rows", // may hold what was replaced
@@ -298,6 +298,14 @@ func (r *rooms) step(ctx context.Context, room *schema.Conn, name string, params
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// count tells how many rows a table has.
+func count(ctx context.Context, conn *schema.Conn, table string) (rows uint64, err error) {
+	if err := conn.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&rows); err != nil {
+		return 0, fmt.Errorf("count the rows of %s: %w", table, err)
+	}
+	return rows, nil
 }
 
 // exec runs a statement with parameters, given as name and value in turn; main,

@@ -185,9 +185,9 @@ func (w *worker) touch(ctx context.Context, scans, voids uint64) error {
 			}
 		}
 	}
-	var packs uint64
-	if err := w.main.QueryRow(ctx, "SELECT count() FROM reference_packs").Scan(&packs); err != nil {
-		return fmt.Errorf("count pack relations: %w", err)
+	packs, err := count(ctx, w.main, "reference_packs")
+	if err != nil {
+		return err
 	}
 	if packs > 0 {
 		if err := w.step(ctx, w.lives, "families"); err != nil {
@@ -229,9 +229,9 @@ func (w *worker) touchOrgs(ctx context.Context) error {
 	if err := w.step(ctx, w.lives, "org_codes", "most", strconv.Itoa(w.ChunkCodes)); err != nil {
 		return err
 	}
-	var codes uint64
-	if err := w.lives.QueryRow(ctx, "SELECT count() FROM org_codes").Scan(&codes); err != nil {
-		return fmt.Errorf("count the codes of institutions: %w", err)
+	codes, err := count(ctx, w.lives, "org_codes")
+	if err != nil {
+		return err
 	}
 	statements := []string{"INSERT INTO touched SELECT code FROM org_codes"}
 	if codes > uint64(w.ChunkCodes) {
@@ -269,12 +269,8 @@ func (w *worker) touchPersons(ctx context.Context, kind, table string) error {
 	if err := w.step(ctx, w.rest, table, "from_block", strconv.FormatUint(seen, 10), "most", strconv.Itoa(most)); err != nil {
 		return err
 	}
-	var persons uint64
-	if err := w.rest.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&persons); err != nil {
-		return fmt.Errorf("count the persons of whom %s were loaded: %w", kind, err)
-	}
-	if persons <= uint64(most) {
-		return nil
+	if persons, err := count(ctx, w.rest, table); err != nil || persons <= uint64(most) {
+		return err
 	}
 	w.broad[kind] = true
 	if err := w.exec(ctx, w.rest, "TRUNCATE TABLE "+table); err != nil {
@@ -332,12 +328,9 @@ func (w *worker) each(ctx context.Context, n int, do func(context.Context, int) 
 func until(ctx context.Context, room *schema.Conn, table string, step func() error) error {
 	before := ^uint64(0)
 	for {
-		var n uint64
-		if err := room.QueryRow(ctx, "SELECT count() FROM "+table).Scan(&n); err != nil {
-			return fmt.Errorf("count %s: %w", table, err)
-		}
-		if n == before {
-			return nil
+		n, err := count(ctx, room, table)
+		if err != nil || n == before {
+			return err
 		}
 		before = n
 		if err := step(); err != nil {
@@ -349,8 +342,9 @@ func until(ctx context.Context, room *schema.Conn, table string, step func() err
 // lifeChunks works out the lives of all touched codes, so many at a time, keeps
 // what came of them, and runs the rules that look at single codes.
 func (w *worker) lifeChunks(ctx context.Context) error {
-	if err := w.lives.QueryRow(ctx, "SELECT count() FROM touched FINAL").Scan(&w.report.Codes); err != nil {
-		return fmt.Errorf("count the touched codes: %w", err)
+	var err error
+	if w.report.Codes, err = count(ctx, w.lives, "touched FINAL"); err != nil {
+		return err
 	}
 	next, first := uint64(0), true
 	for done := uint64(0); done < w.report.Codes; done += uint64(w.ChunkCodes) {
@@ -396,9 +390,9 @@ func (w *worker) lifeChunk(ctx context.Context, from, to uint64) error {
 	if err := w.step(ctx, w.lives, "judged_codes", codes...); err != nil {
 		return err
 	}
-	var families uint64
-	if err := w.lives.QueryRow(ctx, "SELECT count() FROM families").Scan(&families); err != nil {
-		return fmt.Errorf("count pack relations: %w", err)
+	families, err := count(ctx, w.lives, "families")
+	if err != nil {
+		return err
 	}
 	if families > 0 {
 		if err := w.step(ctx, w.lives, "ancestors_first"); err != nil {
@@ -534,9 +528,9 @@ const partChunks = 4
 func (w *worker) findWhole(ctx context.Context, rule *Rule) ([]finding, error) {
 	var parts uint64 = 1
 	if rule.Part != "" {
-		var sales uint64
-		if err := w.main.QueryRow(ctx, "SELECT count() FROM sale_rows").Scan(&sales); err != nil {
-			return nil, fmt.Errorf("count the sales: %w", err)
+		sales, err := count(ctx, w.main, "sale_rows")
+		if err != nil {
+			return nil, err
 		}
 		parts += sales / uint64(partChunks*w.ChunkCodes)
 	}

@@ -30,13 +30,19 @@ func (c *Conn) Selects(ctx context.Context) (map[string]string, error) {
 	return all, rows.Err()
 }
 
-// TableID tells a table from one of the same name that took its place: that one
-// numbers its blocks anew.
-func (c *Conn) TableID(ctx context.Context, table string) (id string, err error) {
-	if err := c.QueryRow(ctx, "SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase() AND name = ?", table).Scan(&id); err != nil {
-		return "", fmt.Errorf("see which table %s is: %w", table, err)
+// TableIDs tells tables from others of the same name that took their place: those
+// number their blocks anew.
+func (c *Conn) TableIDs(ctx context.Context, names ...string) (map[string]string, error) {
+	var ids map[string]string
+	if err := c.QueryRow(ctx, "SELECT mapFromArrays(groupArray(name), groupArray(toString(uuid))) FROM system.tables WHERE database = currentDatabase() AND name IN (?)", names).Scan(&ids); err != nil {
+		return nil, fmt.Errorf("see which tables there are: %w", err)
 	}
-	return id, nil
+	for _, name := range names {
+		if ids[name] == "" {
+			return nil, fmt.Errorf("see which tables there are: %s has no table %s", c.Database(), name)
+		}
+	}
+	return ids, nil
 }
 
 // Spread tells whether the tables of the database are spread over a cluster.

@@ -191,11 +191,11 @@ func (f *feed) sourceNow(ctx context.Context) (string, jetstream.Stream, error) 
 	if err != nil {
 		return "", nil, fmt.Errorf("open stream %s: %w", schema.StreamScans, err)
 	}
-	table, err := f.Conn.TableID(ctx, "scan_rows")
+	ids, err := f.Conn.TableIDs(ctx, "scan_rows")
 	if err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("%s@%d %s", schema.StreamScans, stream.CachedInfo().Created.UnixNano(), table), stream, nil
+	return fmt.Sprintf("%s@%d %s", schema.StreamScans, stream.CachedInfo().Created.UnixNano(), ids["scan_rows"]), stream, nil
 }
 
 // build makes a run of all that is in the table.

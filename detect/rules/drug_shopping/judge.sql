@@ -16,7 +16,7 @@ FROM
         arraySort(groupArray((time, org))) AS visits
     FROM sale_rows
     WHERE pay = 'insured'
-        AND (scheme = 'cn20' OR code_text != '')
+        AND item
         AND state = 'stands'
         AND drug != ''
         AND person != ''

@@ -9,7 +9,7 @@ WITH
             month
         FROM sale_rows
         WHERE pay = 'insured'
-            AND (scheme = 'cn20' OR code_text != '')
+            AND item
             AND state = 'stands'
             AND month IN (SELECT month FROM touched_sales)
             AND (org, month) IN
